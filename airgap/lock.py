@@ -19,7 +19,8 @@ VERSION: Final = 1
 MEDIA_TYPE: Final = "application/vnd.airgap.lock.v1+json"
 
 How = Literal["signed", "published", "first-seen"]
-Form = Literal["tgz", "file"]
+Form = Literal["tgz", "file", "as-is"]
+"""How content comes from the fetched bytes: a tgz's tar, or the file itself (both compressed anew in the bundle), or carried as fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,8 @@ class FileArtifact:
     def read(cls, node: Node) -> FileArtifact:
         """From the lock."""
         form = node.get("form").text()
-        if form not in ("tgz", "file"):
-            node.get("form").fail(f"{form!r} is not one of tgz, file")
+        if form not in ("tgz", "file", "as-is"):
+            node.get("form").fail(f"{form!r} is not one of tgz, file, as-is")
         filename = node.get("filename").text()
         if "/" in filename or filename in ("", ".", ".."):
             node.get("filename").fail(f"{filename!r} is not a plain file name")

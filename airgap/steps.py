@@ -20,12 +20,14 @@ class PlaceFiles:
 
     `content` is the digest of the uncompressed content in the bundle. For a tar, `members` maps member names to
     paths; for a plain file it maps "" to one path. Executables are refused if their ELF machine is not `platform`'s.
+    A member that is missing is an error unless it is among the `optional` ones.
     """
 
     content: Digest
     size: int
     members: tuple[tuple[str, str], ...]
     platform: Platform
+    optional: tuple[str, ...] = ()
     mode: int = 0o755
 
     @property

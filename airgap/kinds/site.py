@@ -1,0 +1,106 @@
+"""What a kind may know when it says what a host needs: the host's facts, and what the bundle holds for it.
+
+Pure values; `offline.preflight` finds the facts, `offline.plan` puts a `Site` together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from airgap.lock import FileArtifact, Lock
+from airgap.manifest import Manifest
+from airgap.oci import Descriptor, Digest, Platform, Reference
+
+CURRENT: Final = "/opt/airgap/current"
+BIN: Final = "/usr/local/bin"
+CLI_PLUGINS: Final = "/usr/local/lib/docker/cli-plugins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """A Docker engine that answers on this host. `ours` if airgap installed it, `running` are its containers' names."""
+
+    version: str
+    api: str
+    store: str
+    data_root: str
+    ours: bool
+    cli: str
+    running: tuple[str, ...] = ()
+    live_restore: bool = False
+
+    @property
+    def generation(self) -> tuple[int, int]:
+        """Major and minor version: (19, 3)."""
+        numbers = [int("".join(c for c in part if c.isdigit()) or 0) for part in self.version.split(".")[:2]]
+        return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What matters of a host before it is changed."""
+
+    platform: Platform
+    kernel: tuple[int, int]
+    systemd: int
+    engine: EngineFacts | None
+    foreign_containerd: bool
+    foreign_units: tuple[str, ...] = ()
+    homes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage:
+    """An image of the bundle as this host can run it."""
+
+    reference: Reference
+    root: Descriptor
+    manifest: Descriptor
+    config: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One host and one bundle. `replace` means that the bundle's engine is to be installed; `runtime` is the folder of the
+    private runtime that airgap runs from, empty if it runs from somewhere else.
+    """
+
+    manifest: Manifest
+    lock: Lock
+    facts: HostFacts
+    images: Mapping[Reference, HostImage]
+    replace: bool
+    runtime: str = ""
+
+    @property
+    def generation(self) -> str:
+        """The folder that this bundle's programs go to."""
+        return f"/opt/airgap/generations/{self.lock.serial}"
+
+    @property
+    def engine_version(self) -> tuple[int, int]:
+        """Major and minor version of the engine that there will be."""
+        if not self.replace and self.facts.engine:
+            return self.facts.engine.generation
+        for item in self.lock.of_kind("engine"):
+            major, minor = item.version.split(".")[:2]
+            return (int(major), int(minor))
+        return (0, 0)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who gets builders: root first, then the manifest's."""
+        return ("root", *(user for user in self.manifest.users if user != "root"))
+
+    def file(self, kind: str, name: str) -> FileArtifact | None:
+        """The locked file of this kind and name for this host's platform."""
+        return next(
+            (item for item in self.lock.of_kind(kind) if item.name == name and item.platform == self.facts.platform), None
+        )
+
+    def home(self, user: str) -> str:
+        """The user's home folder."""
+        return self.facts.homes[user]
