@@ -1,7 +1,7 @@
 """What the lab needs from Debian, fetched once into a cache outside the checkout; nothing of the machine's own apt is changed.
 
-A private apt configuration knows the machine's own mirror and the newer suites; packages are only unpacked with `dpkg -x`, never installed,
-except for the few tools that `require_tools` names.
+A private apt configuration knows the machine's own mirror and the newer suites; packages are only unpacked with `dpkg -x`, never
+installed, except for the few tools that `require_tools` names.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def call(argv: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | 
 
 @contextmanager
 def once(path: Path) -> Iterator[Path | None]:
-    """Make `path` at most once, whoever asks at the same time: yields a folder to fill (renamed afterwards), or None if it is there."""
+    """Make `path` at most once, whoever asks meanwhile: yields a folder to fill (renamed afterwards), or None if it is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
