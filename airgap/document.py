@@ -8,7 +8,9 @@ that a misspelt key is a complaint and never silently ignored.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,9 +23,14 @@ Json = Any
 
 LARGEST = 64 << 20
 
+_UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+
 
 class Node:
-    """One value and its place (`artifacts[3].upstream.digest`); `error` is what its complaints are raised as."""
+    """One value and its place (`artifacts[3].upstream.digest`); `error` is what its complaints are raised as.
+
+    `lookup` turns a place into what a person looks for: the file, and the line where the format has lines.
+    """
 
     __slots__ = ("_asked", "error", "lookup", "path", "value")
 
@@ -46,9 +53,8 @@ class Node:
         place = self.lookup(self.path) if self.lookup else self.path
         raise self.error(f"{place}: {message}" if place else message, hint=hint)
 
-    def _child(self, value: Json, step: str) -> Node:
-        path = f"{self.path}{step}" if step.startswith("[") or not self.path else f"{self.path}.{step}"
-        return Node(value, path=path, error=self.error, lookup=self.lookup)
+    def _child(self, value: Json, step: str | int) -> Node:
+        return Node(value, path=below(self.path, step), error=self.error, lookup=self.lookup)
 
     def mapping(self) -> dict[str, Json]:
         """This value, which must be a mapping."""
@@ -79,6 +85,8 @@ class Node:
         for key, value in self.mapping().items():
             if not isinstance(key, str):
                 self.fail(f"the key {key!r} must be text", hint=f'write it in quotes: "{key}"')
+            if _UNSAFE.search(key):
+                self.fail(f"the key {below('', key)!r} contains control characters")
             self._asked.add(key)
             yield key, self._child(value, key)
 
@@ -87,14 +95,17 @@ class Node:
         if not isinstance(self.value, list):
             self.fail(f"must be a list, not {_what(self.value)}")
         for number, value in enumerate(self.value):
-            yield self._child(value, f"[{number}]")
+            yield self._child(value, number)
 
     def text(self) -> str:
-        """This value, which must be text without control characters."""
+        """This value, which must be text safe to write and to show: no control characters, lone surrogates, bidi overrides."""
         if not isinstance(self.value, str):
-            hint = f'write it in quotes: "{self.value}"' if isinstance(self.value, int | float) else None
+            hint = None
+            if isinstance(self.value, int | float):
+                written = json.dumps(self.value) if isinstance(self.value, bool) else str(self.value)
+                hint = f'write it in quotes: "{written}"'
             self.fail(f"must be text, not {_what(self.value)}", hint=hint)
-        if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in self.value):
+        if _UNSAFE.search(self.value):
             self.fail("contains control characters")
         return self.value
 
@@ -128,12 +139,33 @@ class Node:
                 )
 
 
+def below(path: str, step: str | int) -> str:
+    """The place of a child: a key after a dot, a number in brackets. Keys are cut and escaped: places are shown to people."""
+    if isinstance(step, int):
+        return f"{path}[{step}]"
+    shown = step[:80] if step.isprintable() else step[:80].encode("unicode_escape").decode()
+    return f"{path}.{shown}" if path else shown
+
+
 def _what(value: Json) -> str:
     if value is None:
         return "nothing"
-    shown = {bool: "true/false", dict: "a mapping", list: "a list", str: "the text", int: "the number"}
-    name = shown.get(type(value), f"a {type(value).__name__}")
-    return name if isinstance(value, dict | list) else f"{name} {str(value)[:60]!r}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}"
+    return "a mapping" if isinstance(value, dict) else "a list"
+
+
+def _mapping(pairs: list[tuple[str, Json]], *, name: str, error: type[AirgapError]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in found:
+            raise error(f"{name}: the key {below('', key)!r} is given twice")
+        found[key] = value
+    return found
 
 
 def parse_json(data: bytes, *, name: str, error: type[AirgapError], limit: int = LARGEST) -> Node:
@@ -143,34 +175,37 @@ def parse_json(data: bytes, *, name: str, error: type[AirgapError], limit: int =
     """
     if len(data) > limit:
         raise error(f"{name}: {len(data)} bytes are more than the {limit} this document may have")
-    def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
-        found: dict[str, Json] = {}
-        for key, value in items:
-            if key in found:
-                raise error(f"{name}: the key {key[:60]!r} is given twice")
-            found[key] = value
-        return found
 
     def number(text: str) -> int:
         if len(text) > 19:
             raise error(f"{name}: the number {text[:30]}… is too long")
         return int(text)
 
+    def fraction(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise error(f"{name}: the number {text[:30]} is too large")
+        return value
+
     def constant(text: str) -> NoReturn:
         raise error(f"{name}: {text} is not JSON")
 
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=pairs, parse_int=number, parse_constant=constant
+            data.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _mapping(pairs, name=name, error=error),
+            parse_int=number,
+            parse_float=fraction,
+            parse_constant=constant,
         )
     except (ValueError, RecursionError) as cause:
         raise error(f"{name}: not valid JSON ({cause})") from cause
-    return Node(value, path=name, error=error)
+    return Node(value, path="", error=error, lookup=lambda path: f"{name}: {path}" if path else name)
 
 
 def dump_json(value: Json) -> bytes:
     """Canonical bytes: UTF-8, keys in the order given, two blanks of indent, one newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_bounded(path: Path, *, error: type[AirgapError], limit: int = LARGEST) -> bytes:
@@ -179,7 +214,7 @@ def read_bounded(path: Path, *, error: type[AirgapError], limit: int = LARGEST) 
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise error(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     if len(data) > limit:
         raise error(f"{path}: larger than the {limit} bytes such a file may have")
     return data
@@ -191,13 +226,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises OSError; the temporary file beside it is gone then too.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Exclusively: root writes into users' folders too, where somebody may have put a link under this name.
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
-            os.fchmod(file.fileno(), mode)
+        with temporary.open("xb") as file:
+            temporary.chmod(mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -205,7 +242,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Afterwards the names in this directory survive a power cut."""
+    """Afterwards the names in this directory survive a power cut, where the system can promise that (Windows does not)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

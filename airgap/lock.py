@@ -7,6 +7,7 @@ through this one document.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, cast
@@ -20,7 +21,15 @@ MEDIA_TYPE: Final = "application/vnd.airgap.lock.v1+json"
 
 How = Literal["signed", "published", "first-seen"]
 Form = Literal["tgz", "file", "as-is"]
-"""How content comes from the fetched bytes: a tgz's tar, or the file itself (both compressed anew in the bundle), or carried as fetched."""
+"""How content comes from the fetched bytes: a tgz's tar, or the file itself (both compressed anew), or carried as fetched."""
+
+
+def _word(node: Node) -> str:
+    """Text that becomes part of file names on the host: nothing that could lead out of a folder."""
+    text = node.text()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+~!-]{0,199}", text):
+        node.fail(f"{text[:80]!r} is not a plain word")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +114,9 @@ class FileArtifact:
             node.get("filename").fail(f"{filename!r} is not a plain file name")
         place = node.find("platform")
         artifact = cls(
-            kind=node.get("kind").text(),
-            name=node.get("name").text(),
-            version=node.get("version").text(),
+            kind=_word(node.get("kind")),
+            name=_word(node.get("name")),
+            version=_word(node.get("version")),
             platform=read_platform(place) if place else None,
             filename=filename,
             url=node.get("url").text(),
@@ -214,11 +223,21 @@ class Lock:
                 hint="use the airgap that made it, or a newer one",
             )
         lock = cls(
-            name=node.get("name").text(),
+            name=_word(node.get("name")),
             serial=node.get("serial").integer(least=1),
             manifest=node.get("manifest").mapping(),
             files=tuple(FileArtifact.read(item) for item in node.get("files").items()),
             images=tuple(ImageArtifact.read(item) for item in node.get("images").items()),
         )
         node.done()
+        lock._agree(node)
         return lock
+
+    def _agree(self, node: Node) -> None:
+        """One digest has one size, wherever it stands: else a size could be checked here and another believed there."""
+        blobs = [blob for item in self.files for blob in (item.upstream, item.content)]
+        blobs += [Blob(one.digest, one.size) for item in self.images for one in (item.root, *item.manifests)]
+        sizes = {blob.digest: blob.size for blob in blobs}
+        for found in blobs:
+            if sizes[found.digest] != found.size:
+                node.fail(f"{found.digest} has two sizes: {found.size} and {sizes[found.digest]}")

@@ -57,9 +57,19 @@ class Digest:
         return cls(hashlib.sha256(data).hexdigest())
 
 
+# The kernel's words, taken as containerd takes them (normalizeArch in containerd/platforms).
+_OTHER_NAMES: Final = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "i386": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """An OCI platform; variants that mean nothing are dropped (arm64/v8 is arm64), arm alone is arm/v7."""
+    """An OCI platform; variants that mean nothing are dropped (arm64/v8 is arm64), arm alone is arm/v7, x86_64 is amd64."""
 
     os: str
     architecture: str
@@ -79,7 +89,8 @@ class Platform:
     @classmethod
     def of(cls, os: str, architecture: str, variant: str = "") -> Platform:
         """The normal form of these three words."""
-        if architecture == "arm64" and variant == "v8":
+        architecture, variant = _OTHER_NAMES.get(architecture, (architecture, variant))
+        if (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
             variant = ""
         if architecture == "arm" and not variant:
             variant = "v7"
@@ -111,8 +122,8 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """By distribution's rules, with Docker's defaults (docker.io, library/, latest); ValueError otherwise."""
-        rest, _, pinned = text.partition("@")
-        digest = Digest.parse(pinned) if pinned else None
+        rest, at, pinned = text.partition("@")
+        digest = Digest.parse(pinned) if at else None
         first, slash, tail = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost"):
             registry, path = first, tail
@@ -120,16 +131,16 @@ class Reference:
             registry, path = "docker.io", rest
         if registry in ("index.docker.io", "registry-1.docker.io"):
             registry = "docker.io"
-        repository, _, tag = path.partition(":")
+        repository, colon, tag = path.partition(":")
         if registry == "docker.io" and "/" not in repository:
             repository = f"library/{repository}"
-        if not tag and digest is None:
-            tag = "latest"
+        if not colon and digest is None:
+            colon, tag = ":", "latest"
         part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
         sound = (
             re.fullmatch(rf"{part}(?:/{part})*", repository)
             and re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?|\[[0-9a-f:]+\](:[0-9]+)?", registry)
-            and (not tag or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag))
+            and (not colon or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag))
             and len(repository) < 256
         )
         if not sound:
@@ -231,9 +242,13 @@ class ImageIndex:
 
     def choose(self, platforms: frozenset[Platform]) -> tuple[Descriptor, ...]:
         """The children for these platforms, and the attestations that speak of the chosen ones."""
-        chosen = [item for item in self.manifests if item.platform in platforms and not item.attestation_of]
-        digests = {item.digest for item in chosen}
-        return tuple(item for item in self.manifests if item in chosen or item.attestation_of in digests)
+        digests = {item.digest for item in self.manifests if item.platform in platforms and not item.attestation_of}
+
+        def wanted(item: Descriptor) -> bool:
+            of = item.attestation_of
+            return of in digests if of else item.platform in platforms
+
+        return tuple(item for item in self.manifests if wanted(item))
 
 
 @dataclass(frozen=True, slots=True)

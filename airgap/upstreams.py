@@ -18,9 +18,12 @@ from airgap.errors import FetchError, ResolveError
 from airgap.oci import Platform
 
 _VERSION: Final = re.compile(
-    r"(?P<numbers>\d{1,6}\.\d{1,6}\.\d{1,6})(?P<ce>-ce)?(?:-?(?P<pre>[a-z]{1,12})\.?(?P<serial>\d{1,6}))?(?:-(?P<build>\d{1,6}))?"
+    r"(?P<numbers>\d{1,6}\.\d{1,6}\.\d{1,6})(?P<ce>-ce)?(?:-?(?P<pre>[a-z]{1,12})\.?(?P<serial>\d{1,6}))?(?:-(?P<build>\d{1,6}))?",
+    re.ASCII,
 )
-_IN_A_TAG: Final = re.compile(r"(?P<prefix>[A-Za-z_][A-Za-z_-]*?)?(?P<numbers>\d{1,9}(?:\.\d{1,9})*)(?P<rest>.*)", re.DOTALL)
+_IN_A_TAG: Final = re.compile(
+    r"(?P<prefix>[A-Za-z_][A-Za-z_-]*?)?(?P<numbers>\d{1,9}(?:\.\d{1,9})*)(?P<rest>.*)", re.DOTALL | re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ ENGINE_FOLDERS: Final = {
     "linux/ppc64le": "ppc64le",
     "linux/s390x": "s390x",
 }
-"""OCI platform to folder below linux/static/<channel>; armel is hard-float v6, whatever it says (docker-library/docker versions.sh)."""
+"""OCI platform to folder below linux/static/<channel>; armel is hard-float v6, whatever it says (docker-library/docker)."""
 
 _STOPPED: Final = frozenset({"ppc64le", "s390x"})
 """Built up to 18.06 only (docker/for-linux#629 and #1310, docker/docker-ce-packaging#288)."""
