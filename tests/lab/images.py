@@ -131,6 +131,7 @@ def _ground(arch: str) -> Tree:
         "tmp": Folder(0o1777),
         "root": Folder(0o700),
         "run": Folder(),
+        "var/run": Link("../run"),
         "var/lib": Folder(),
         "usr/bin": Folder(),
     }
