@@ -1,0 +1,5 @@
+#!/bin/sh
+# The main job before your eyes, on one Debian machine with root: a small internet, a bundle, a bare host without network, a build there.
+cd "$(dirname "$0")/.." || exit 1
+. tests/venv.sh
+exec "$python" -m tests.lab.demo "$@"
