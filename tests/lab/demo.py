@@ -80,7 +80,8 @@ def online(story: Story, stack: ExitStack, work: Path) -> None:
     with story.part("airgap pack: everything the site asks for, into one file"):
         story.say(MANIFEST.read_text())
         bundle = site.packed(MANIFEST, upstream.sources_yaml(), home=work, disc=disc)
-        story.say(f"{bundle.name}: {bundle.stat().st_size / 1e6:.1f} MB; {sum(upstream.served.values()) / 1e6:.1f} MB were fetched")
+        size, fetched = bundle.stat().st_size / 1e6, sum(upstream.served.values()) / 1e6
+        story.say(f"{bundle.name}: {size:.1f} MB; {fetched:.1f} MB were fetched")
     with story.part("airgap verify and airgap inspect: every byte checked, and what is inside"):
         story.say(site.airgap("verify", str(bundle), home=work).out)
         story.say(site.airgap("inspect", str(bundle), home=work).out)

@@ -63,8 +63,8 @@ def airgap(*words: str, home: Path, timeout: float = 600) -> Ran:
     """Run airgap as a packer would, with a home of its own; RuntimeError if it fails."""
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        airgap_words(*words), env=environment, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-        check=False,
+        airgap_words(*words), env=environment, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=timeout, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(f"airgap {' '.join(words)}: exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
@@ -99,8 +99,8 @@ def application(host: SiteHost, folder: str = "root/app") -> None:
 
 def build(host: SiteHost, builder: str, *options: str, timeout: float = 300) -> dict[str, str]:
     """`docker buildx build` of the application for both platforms; what each platform's RUN step said it ran on."""
-    words = ["docker", "buildx", "build", "--builder", builder, "--no-cache", "--progress", "plain", "--platform", ",".join(MACHINES)]
-    host.run([*words, *options, "--output", "type=oci,dest=/root/app.tar", "/root/app"], timeout=timeout)
+    words = ["docker", "buildx", "build", "--builder", builder, "--platform", ",".join(MACHINES), "--no-cache", *options]
+    host.run([*words, "--progress", "plain", "--output", "type=oci,dest=/root/app.tar", "/root/app"], timeout=timeout)
     with tarfile.open(host.tree / "root/app.tar") as archive:
         return dict(_machines(archive))
 

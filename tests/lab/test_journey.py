@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +15,16 @@ from tests.lab.test_host import busybox_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
 BUILT = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
 # Where airgap keeps its own books and runtime, and what root's own build commands and groupadd leave behind.
-OURS = re.compile(r"/opt(/airgap(/.*)?)?|/var/lib(/airgap(/.*)?)?|/root(/(\.docker|app|install\.sh).*)?|/etc/(group|gshadow|passwd|shadow)-")
+OURS = re.compile(
+    r"/opt(/airgap(/.*)?)?|/var/lib(/airgap(/.*)?)?|/root(/(\.docker|app|install\.sh).*)?|/etc/(group|gshadow|passwd|shadow)-"
+)
 
 
 @pytest.fixture(scope="module")
