@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from airgap import errors
 from airgap.console import Console, size_text, table
+from airgap.machine.signals import ending
 
 if TYPE_CHECKING:
     from airgap.lock import Lock
@@ -41,7 +42,7 @@ class _Settings:
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code of design.md."""
     settings = _Settings()
-    # Options that stand before the verb or anywhere behind it mean the same; `--json` must hold even for usage errors.
+    # `--json` must hold even for usage errors, which come before any option is read.
     settings.as_json = "--json" in argv
     try:
         code = main.main(args=list(argv), prog_name="airgap", standalone_mode=False, obj=settings)
@@ -82,24 +83,38 @@ def _bug(cause: Exception, settings: _Settings) -> int:
     return errors.BUG
 
 
+def _voice(function: F) -> F:
+    """The options that stand before the verb or behind it, as people type them."""
+    for option in (
+        click.option("--no-color", is_flag=True, help="Plain text (airgap prints no colours yet; kept for scripts)."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing on the way."),
+        click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object per line; the last is the result."),
+    ):
+        function = option(function)
+    return function
+
+
+def _heed(*, as_json: bool, verbose: bool, quiet: bool) -> _Settings:
+    settings: _Settings = click.get_current_context().obj
+    settings.as_json |= as_json
+    settings.verbose |= verbose
+    settings.quiet |= quiet
+    return settings
+
+
 def _common(function: F) -> F:
-    """The options that every verb takes."""
+    """The options that every verb takes; the verb gets the console they ask for."""
 
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; the last is the result.")
-    @click.option("-v", "--verbose", is_flag=True, help="Say more.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing on the way.")
-    @click.option("--no-color", is_flag=True, help="Plain text (airgap prints no colours yet; kept for scripts).")
-    @click.pass_context
     @wraps(function)
-    def wrapped(context: click.Context, *, as_json: bool, verbose: bool, quiet: bool, no_color: bool, **rest: Any) -> Any:  # noqa: ARG001
-        settings: _Settings = context.obj
-        settings.as_json, settings.verbose, settings.quiet = as_json, verbose, quiet
-        return function(settings.console(), **rest)
+    def wrapped(*, as_json: bool, verbose: bool, quiet: bool, no_color: bool, **rest: Any) -> Any:  # noqa: ARG001
+        return function(_heed(as_json=as_json, verbose=verbose, quiet=quiet).console(), **rest)
 
-    return wrapped  # type: ignore[return-value]
+    return cast("F", _voice(wrapped))
 
 
 _PATH = click.Path(path_type=Path)
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask before containers are stopped.")
 _manifest_option = click.option("-m", "--manifest", type=_PATH, help="What the site asks for. Default: the one built in.")
 _sources_option = click.option("--sources", type=_PATH, help="YAML that says where upstreams are reached, instead of the manifest's.")
 
@@ -110,7 +125,8 @@ _sources_option = click.option("--sources", type=_PATH, help="YAML that says whe
     "20 host unsuitable, 21 step failed and put back, 22 putting back failed, 70 bug, 130 interrupted.",
 )
 @click.version_option(package_name="airgap", message="airgap %(version)s")
-def main() -> None:
+@_voice
+def main(*, as_json: bool, verbose: bool, quiet: bool, no_color: bool) -> None:  # noqa: ARG001
     """Multi-platform Docker builds behind an air gap: one file in, and kept current.
 
     \b
@@ -118,6 +134,7 @@ def main() -> None:
     Carry the file:    airgap verify bundles/airgap-buildfarm-202611241613.tar
     On the bare host:  tar -xf airgap-….tar install.sh && sh install.sh airgap-….tar
     """
+    _heed(as_json=as_json, verbose=verbose, quiet=quiet)
 
 
 # ---- with internet ---------------------------------------------------------------------------------------------------
@@ -137,7 +154,7 @@ def lock(
     from airgap.document import write_atomic
 
     asked = _manifest(manifest)
-    target = output or _lock_path(manifest, asked)
+    target = output or (manifest.with_suffix(".lock.json") if manifest else Path(f"{asked.name}.lock.json"))
     made = _resolve(console, asked, _online(console, asked, sources, store), serial=serial, known=target)
     write_atomic(target, made.dump())
     files, images = len(made.files), len(made.images)
@@ -199,10 +216,6 @@ def _manifest(path: Path | None) -> Manifest:
     if path is None:
         return Manifest.parse(default_manifest(), name="the built-in manifest")
     return Manifest.parse(read_bounded(path, error=errors.ManifestError, limit=1 << 20), name=str(path))
-
-
-def _lock_path(manifest: Path | None, asked: Manifest) -> Path:
-    return manifest.with_suffix(".lock.json") if manifest else Path(f"{asked.name}.lock.json")
 
 
 def _online(console: Console, asked: Manifest, sources: Path | None, store: Path | None) -> Online:
@@ -267,7 +280,7 @@ def verify(console: Console, *, bundles: tuple[Path, ...]) -> None:
 
     for path in bundles:
         started = time.monotonic()
-        with Bundle.open(path) as bundle:
+        with Bundle.at(path) as bundle:
             report = check(bundle, progress=console)
             seconds = time.monotonic() - started
             console.result(
@@ -286,7 +299,7 @@ def inspect(console: Console, *, bundle: Path) -> None:
     from airgap.bundle.archive import Bundle
     from airgap.bundle.inspect import contents, tree
 
-    with Bundle.open(bundle) as opened:
+    with Bundle.at(bundle) as opened:
         rows = contents(opened.lock)
         shown = table(
             ("kind", "name", "version", "platform", "size", "voucher"),
@@ -312,7 +325,7 @@ def inspect(console: Console, *, bundle: Path) -> None:
               help="What to do with an engine that is there.")  # fmt: skip
 @click.option("--only", "only", metavar="KIND,…", help="Only these kinds: engine, plugin, emulation, image, builder.")
 @click.option("--user", "users", multiple=True, metavar="NAME", help="A user who gets the builders too; may be given several times.")
-@click.option("--yes", is_flag=True, help="Do not ask before containers are stopped.")
+@_yes_option
 @click.option("--keep-unproven", is_flag=True, help="Leave the host changed even if the proof fails.")
 @_common
 def install(
@@ -324,11 +337,55 @@ def install(
     from airgap.offline.install import install as apply
 
     wishes = Wishes(
-        engine=engine, only=frozenset(only.split(",")) if only else frozenset(), users=users, plan_only=plan_only,
+        engine=engine, only=frozenset(item.strip() for item in only.split(",")) if only else frozenset(), users=users, plan_only=plan_only,
         keep_unproven=keep_unproven, confirm=_confirm(console, yes=yes), runtime=os.environ.get("AIRGAP_RUNTIME", ""),
     )  # fmt: skip
-    report = apply(bundle, wishes, _host(), progress=console)
-    console.result("install", report.to_json(), report.text())
+    with ending():
+        report = apply(bundle, wishes, _host(), progress=console)
+    console.result("install", report.to_json(), report.text(table))
+
+
+_plan_option = click.option("--plan", "plan_only", is_flag=True, help="Show what would be taken back and change nothing.")
+
+
+@main.command(epilog="Examples:  airgap rollback --plan\n\nairgap rollback --to 202608241613")
+@click.option("--to", type=click.IntRange(min=1), metavar="SERIAL", help="Back to this serial. Default: the one before.")
+@_plan_option
+@_yes_option
+@_common
+def rollback(console: Console, *, to: int | None, plan_only: bool, yes: bool) -> None:
+    """Take back the newest bundle: the host as it was before it."""
+    from airgap.offline.rollback import rollback as back
+
+    with ending():
+        report = back(_host(), to=to, plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
+    console.result("rollback", report.to_json(), report.text())
+
+
+@main.command(epilog="Example:  airgap uninstall --plan")
+@_plan_option
+@_yes_option
+@_common
+def uninstall(console: Console, *, plan_only: bool, yes: bool) -> None:
+    """Take back everything: the host as it was before airgap. Docker's data stay."""
+    from airgap.offline.rollback import uninstall as back
+
+    with ending():
+        report = back(_host(), plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
+    console.result("uninstall", report.to_json(), report.text())
+
+
+@main.command(epilog="Example:  airgap receipt > site.receipt.json")
+@_common
+def receipt(console: Console) -> None:
+    """Say what this host holds, for the next `airgap pack --since`."""
+    from airgap.document import dump_json
+    from airgap.offline.receipt import read
+
+    found = read(_host())
+    if found is None:
+        raise errors.HostUnsuitable("airgap has installed nothing on this host", hint="airgap install BUNDLE")
+    console.result("receipt", {"receipt": dict(found.document)}, dump_json(dict(found.document)).decode())
 
 
 @main.command(epilog="Example:  airgap status --json")

@@ -11,8 +11,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from airgap.document import Json
 from airgap.errors import AirgapError
@@ -83,7 +83,7 @@ class _Lines:
 class _Bar:
     """A gauge on a terminal."""
 
-    def __init__(self, bar: tqdm[None]) -> None:
+    def __init__(self, bar: tqdm[Any]) -> None:
         self._bar = bar
         self._lock = threading.Lock()
 
@@ -124,11 +124,15 @@ class Console:
             yield _Bar(bar)
 
     def event(self, event: str, text: str, **facts: object) -> None:
-        """One line on the way: JSON for machines, text for people unless quiet."""
-        if self.as_json:
-            self._json({"event": event, "text": text, **facts})
-        elif not self.quiet:
-            self._line(text)
+        """One line on the way: JSON for machines, text for people unless quiet.
+
+        A listener that went away must not end the work it listened to, least of all when a host is being put back.
+        """
+        with suppress(OSError):
+            if self.as_json:
+                self._json({"event": event, "text": text, **facts})
+            elif not self.quiet:
+                self._line(text)
 
     def say(self, event: str, text: str, **facts: object) -> None:
         """As `Progress` asks."""

@@ -131,6 +131,22 @@ class SystemGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemUser:
+    """A system user of this name, with a group of its own and no login, for a service to run as."""
+
+    name: str
+
+    @property
+    def target(self) -> str:
+        """The user."""
+        return f"user:{self.name}"
+
+    def describe(self) -> str:
+        """For people, in the plan."""
+        return f"make the system user {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMember:
     """This user belongs to this group."""
 
@@ -152,12 +168,14 @@ class Service:
     """A systemd service that is enabled, and runs the files that are on disk now.
 
     It is restarted if the program it runs is not the one `program` resolves to, or if any of `files` is newer
-    than its start. `seconds` is how long it may take to answer.
+    than its start. `sockets` are units that would hold the service's socket in its place: they are stopped.
+    `seconds` is how long it may take to answer.
     """
 
     name: str
     program: str = ""
     files: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
     seconds: int = 90
 
     @property
@@ -244,6 +262,32 @@ class Builder:
         return f"builder {self.name} for {self.user}" + (" (default)" if self.use else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeImage:
+    """An image in the storage of a distribution registry below `root`: upstream's own bytes under `repository`, then `tag`.
+
+    `top` is upstream's index or lone manifest, `manifests` the ones of it that the bundle carries, attestations included.
+    Files belong to `owner`, the user that the registry runs as.
+    """
+
+    root: str
+    owner: str
+    repository: str
+    tag: str
+    top: Descriptor
+    manifests: tuple[Descriptor, ...]
+    size: int
+
+    @property
+    def target(self) -> str:
+        """The name in the registry; images that are pinned by digest have no tag."""
+        return f"served:{self.repository}:{self.tag or self.top.digest}"
+
+    def describe(self) -> str:
+        """For people, in the plan."""
+        return f"serve {self.repository}{':' + self.tag if self.tag else '@' + str(self.top.digest)}"
+
+
 Step = (
     PlaceFiles
     | PlaceImageFiles
@@ -251,9 +295,11 @@ Step = (
     | Link
     | MergeJson
     | SystemGroup
+    | SystemUser
     | GroupMember
     | Service
     | LoadImage
     | TagImage
+    | ServeImage
     | Builder
 )

@@ -34,8 +34,8 @@ def local_name(reference: Reference) -> Reference:
 
 def steps(site: Site) -> Iterator[Step]:
     """The BuildKit images under all their names, the configuration files, and the builders."""
-    if not site.manifest.builders:
-        return
+    if not site.manifest.builders or any(item.image not in site.images for item in site.manifest.builders):
+        return  # the preflight refuses a bundle that lacks one
     for reference in sorted({item.image for item in site.manifest.builders}):
         image = site.images[reference]
         load = LoadImage(reference=reference, root=image.root, manifest=image.manifest, config=image.config, size=image.size)

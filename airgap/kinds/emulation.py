@@ -53,9 +53,9 @@ def emulated(site: Site) -> tuple[Platform, ...]:
 def steps(site: Site) -> Iterator[Step]:
     """The emulators, the script that registers them, and the unit that runs it at every boot."""
     platforms = emulated(site)
-    if not platforms or site.manifest.emulation is None:
+    image = site.images.get(site.manifest.emulation.image) if site.manifest.emulation else None
+    if not platforms or image is None:  # the preflight refuses a bundle that lacks it
         return
-    image = site.images[site.manifest.emulation.image]
     names = [f"qemu-{BY_ARCHITECTURE[item.architecture].qemu}" for item in platforms]
     yield PlaceImageFiles(
         reference=image.reference,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airgap import upstreams
+from airgap.document import Json
 from airgap.kinds.site import BIN, CURRENT, Site
 from airgap.kinds.want import Borne, FileWant, Place, Want
 from airgap.manifest import Manifest
@@ -24,6 +25,7 @@ UNIT = "/etc/systemd/system/docker.service"
 CONTAINERD_UNIT = "/etc/systemd/system/docker-containerd.service"
 CONTAINERD_SOCKET = "/run/docker-containerd/containerd.sock"
 CONTAINERD_CONFIG = "/etc/docker/containerd.toml"
+KEPT_KEYS = ("insecure-registries", "registry-mirrors")
 
 
 def wants(manifest: Manifest) -> Iterator[Want]:
@@ -57,18 +59,12 @@ def wants(manifest: Manifest) -> Iterator[Want]:
 
 def steps(site: Site) -> Iterator[Step]:
     """Our engine where it is to be installed; where one is kept, only its configuration."""
-    asked = site.manifest.engine
-    if asked is None and not site.replace:
-        return
-    daemon = dict(asked.daemon) if asked else {}
-    if site.engine_version[:1] < (20,) and site.engine_version >= (18, 9):
-        # buildx and `docker manifest` on 19.03 need the experimental daemon for `--platform` of pull and run.
-        daemon.setdefault("experimental", True)
+    daemon = configuration(site)
     if daemon:
         yield MergeJson(DAEMON_JSON, daemon)
     if not site.replace:
-        if daemon:
-            yield Service(name="docker.service", files=(DAEMON_JSON,))
+        if daemon and site.facts.engine and site.facts.engine.service:
+            yield Service(name=site.facts.engine.service, files=(DAEMON_JSON,))
         return
     artifact = site.file(NAME, "docker")
     if artifact is None:
@@ -98,7 +94,33 @@ def steps(site: Site) -> Iterator[Step]:
             files=(CONTAINERD_UNIT, CONTAINERD_CONFIG),
         )
     yield WriteFile(path=UNIT, text=unit(site.facts.systemd, own_containerd=own_containerd))
-    yield Service(name="docker.service", program=f"{CURRENT}/engine/dockerd", files=(UNIT, DAEMON_JSON) if daemon else (UNIT,))
+    for name in site.facts.sockets:
+        # A package's docker.socket would take /run/docker.sock away from our dockerd at the next boot: masked, as systemd does it.
+        yield Link(f"/etc/systemd/system/{name}", "/dev/null")
+    yield Service(
+        name="docker.service",
+        program=f"{CURRENT}/engine/dockerd",
+        files=(UNIT, DAEMON_JSON) if daemon else (UNIT,),
+        sockets=site.facts.sockets,
+    )
+
+
+def configuration(site: Site) -> dict[str, Json]:
+    """What daemon.json has to say here.
+
+    An engine that is kept although the manifest asks for one of its own is told of the site's registries and no more: a
+    data-root or bip that was meant for a new engine would take an old one's images and networks away.
+    """
+    asked = site.manifest.engine
+    daemon = dict(asked.daemon) if asked else {}
+    if not site.replace:
+        if asked is None or asked.keep:
+            return daemon
+        return {key: value for key, value in daemon.items() if key in KEPT_KEYS}
+    if (18, 9) <= site.engine_version < (20, 10):
+        # `--platform` of pull and run is experimental in these engines, and daemons must be told so.
+        daemon.setdefault("experimental", True)
+    return daemon
 
 
 def _limits(systemd: int) -> tuple[str, str]:

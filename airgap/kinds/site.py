@@ -16,11 +16,15 @@ from airgap.oci import Descriptor, Digest, Platform, Reference
 CURRENT: Final = "/opt/airgap/current"
 BIN: Final = "/usr/local/bin"
 CLI_PLUGINS: Final = "/usr/local/lib/docker/cli-plugins"
+UNKNOWN_ENGINE: Final = (99, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """A Docker engine that answers on this host. `ours` if airgap installed it, `running` are its containers' names."""
+    """A Docker engine that answers on this host. `ours` if airgap installed it, `running` are its containers' names.
+
+    `service` is the systemd unit that runs it, empty if none does; `arguments` are the words its dockerd was started with.
+    """
 
     version: str
     api: str
@@ -30,6 +34,8 @@ class EngineFacts:
     cli: str
     running: tuple[str, ...] = ()
     live_restore: bool = False
+    service: str = "docker.service"
+    arguments: tuple[str, ...] = ()
 
     @property
     def generation(self) -> tuple[int, int]:
@@ -40,14 +46,19 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What matters of a host before it is changed."""
+    """What matters of a host before it is changed.
+
+    `idle_engine` is the dockerd of somebody else that is there and does not answer; `sockets` are the units that systemd may hold
+    an engine's socket with.
+    """
 
     platform: Platform
     kernel: tuple[int, int]
     systemd: int
     engine: EngineFacts | None
     foreign_containerd: bool
-    foreign_units: tuple[str, ...] = ()
+    idle_engine: str = ""
+    sockets: tuple[str, ...] = ()
     homes: Mapping[str, str]
 
 
@@ -82,13 +93,14 @@ class Site:
 
     @property
     def engine_version(self) -> tuple[int, int]:
-        """Major and minor version of the engine that there will be."""
+        """Major and minor version of the engine that there will be; one of today where nobody knows yet."""
         if not self.replace and self.facts.engine:
             return self.facts.engine.generation
-        for item in self.lock.of_kind("engine"):
-            major, minor = item.version.split(".")[:2]
-            return (int(major), int(minor))
-        return (0, 0)
+        artifact = self.file("engine", "docker")
+        if artifact is None:
+            return UNKNOWN_ENGINE
+        major, minor = artifact.version.split(".")[:2]
+        return (int(major), int(minor))
 
     @property
     def users(self) -> tuple[str, ...]:

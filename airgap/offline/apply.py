@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airgap.errors import AirgapError, BundleError, Interrupted, PutBackFailed, StepFailed
 from airgap.offline.changes import Context, change_of
+from airgap.offline.foresee import targets
 from airgap.offline.journal import Journal
 from airgap.steps import Step
 
@@ -19,9 +20,10 @@ class Applied:
     kept: tuple[Step, ...]
 
 
-def apply(plan: Sequence[Step], ctx: Context, journal: Journal) -> Applied:
+def apply(plan: Sequence[Step], ctx: Context, journal: Journal, *, start: int = 0) -> Applied:
     """Afterwards the host is as every step says; the journal is still open, for the caller to prove, then commit or put back.
 
+    `start` is the number of the first step, in a journal that holds others already.
     Raises BundleError for two steps with one target, before anything runs. Once it runs: StepFailed after a step failed and the
     host was put back, Interrupted likewise after Ctrl-C, PutBackFailed if putting back failed too.
     """
@@ -30,8 +32,8 @@ def apply(plan: Sequence[Step], ctx: Context, journal: Journal) -> Applied:
     kept: list[Step] = []
     at = "before the first step"
     try:
-        for index, step in enumerate(plan):
-            at = f"step {index + 1} of {len(plan)}, {step.describe()}"
+        for index, step in enumerate(plan, start):
+            at = f"step {index + 1} of {start + len(plan)}, {step.describe()}"
             change = change_of(step)
             record = change.before(step, ctx)
             if record is None:
@@ -79,16 +81,10 @@ def _words(cause: BaseException) -> str:
 def _refuse_twins(plan: Sequence[Step]) -> None:
     seen: dict[str, Step] = {}
     for step in plan:
-        for target in _targets(step):
+        for target in targets(step):
             if target in seen:
                 raise BundleError(
                     f"two steps of the plan want {target}: {seen[target].describe()}; {step.describe()}",
                     hint="look at the manifest for two entries of one name",
                 )
             seen[target] = step
-
-
-def _targets(step: Step) -> set[str]:
-    """A step's own target, and every path it places: the first stands for all only where nobody else asks."""
-    members: tuple[tuple[str, str], ...] = getattr(step, "members", ())
-    return {step.target, *(f"file:{path}" for _, path in members)}

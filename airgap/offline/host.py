@@ -159,6 +159,13 @@ class Host:
         except HostUnsuitable:
             return ""
 
+    def names(self, path: str) -> tuple[str, ...]:
+        """What a folder holds, sorted; nothing if it is not there or may not be read."""
+        try:
+            return tuple(sorted(item.name for item in (self.root / self.real(path)[1:]).iterdir()))
+        except OSError:
+            return ()
+
     def folders(self, path: str) -> tuple[str, ...]:
         """Those folders of `path` and above that are not there yet, the highest first."""
         missing: list[str] = []

@@ -23,11 +23,12 @@ from typing import Final
 
 from airgap.document import Json, dump_json, parse_json
 from airgap.errors import AirgapError, HostUnsuitable, PutBackFailed
+from airgap.machine.daemon import DaemonError
 from airgap.offline.changes import Contents, Context, Record, change_of
 from airgap.offline.host import Host
 from airgap.offline.stepjson import step_from_json, step_to_json
 from airgap.progress import SILENT, Progress
-from airgap.steps import Step
+from airgap.steps import Service, Step
 
 STATE: Final = "/var/lib/airgap"
 JOURNAL: Final = f"{STATE}/journal"
@@ -119,6 +120,11 @@ class Journal:
         return str(self.facts["state"])
 
     @property
+    def serial(self) -> int:
+        """The bundle that it was for."""
+        return int(self.facts.get("serial", 0))
+
+    @property
     def facts(self) -> dict[str, Json]:
         """The state file: state, serial of the bundle, number of steps in the plan."""
         return self._load("state.json")
@@ -135,6 +141,15 @@ class Journal:
     def done(self, index: int) -> None:
         """The step was applied to its end."""
         self._mark(index, "done")
+
+    def discard(self) -> None:
+        """Forget a transaction in which nothing was begun."""
+        if not self.entries():
+            self._host.remove(self._path)
+
+    def reopen(self) -> None:
+        """A committed transaction is to be put back: whoever comes next after a kill goes on with that."""
+        self._say("open", **{name: value for name, value in self.facts.items() if name != "state"}, undoing=True)
 
     def commit(self) -> None:
         """The host keeps what was done; nothing is pending any more."""
@@ -160,7 +175,8 @@ class Journal:
         failed = self._undo(pending, ctx)
         unsettled = self._settle(entries, ctx)
         if failed:
-            failed = self._undo([entry for entry, _ in failed], ctx)
+            again = self._undo([entry for entry, _ in failed], ctx)
+            failed = [row for row in again if not _moot(entries, row[1])]
         if unsettled:
             unsettled = self._settle(tuple(entry for entry, _ in unsettled), ctx)
         if failed or unsettled:
@@ -212,3 +228,11 @@ class Journal:
     def _say(self, state: str, **facts: Json) -> None:
         known = {} if facts else self.facts
         self._host.write(f"{self._path}/state.json", dump_json({**known, "state": state, **facts}), mode=0o600)
+
+
+def _moot(entries: tuple[Entry, ...], cause: Exception) -> bool:
+    """Whether the failure is that no engine answers where none is left to: this transaction had brought it."""
+    if not isinstance(cause, DaemonError) or cause.status:
+        return False
+    brought = [entry.record for entry in entries if isinstance(entry.step, Service) and entry.step.name == "docker.service"]
+    return bool(brought) and not brought[0]["active"] and not brought[0].get("sockets")

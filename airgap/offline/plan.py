@@ -23,25 +23,29 @@ from airgap.steps import (
     MergeJson,
     PlaceFiles,
     PlaceImageFiles,
+    ServeImage,
     Service,
     Step,
     SystemGroup,
+    SystemUser,
     TagImage,
     WriteFile,
 )
 
 RANK: Final[Mapping[type, int]] = {
     SystemGroup: 0,
+    SystemUser: 0,
     GroupMember: 0,
     PlaceFiles: 1,
     PlaceImageFiles: 1,
     WriteFile: 2,
     MergeJson: 2,
     Link: 3,
-    Service: 4,
-    LoadImage: 5,
-    TagImage: 6,
-    Builder: 7,
+    ServeImage: 4,
+    Service: 5,
+    LoadImage: 6,
+    TagImage: 7,
+    Builder: 8,
 }
 
 

@@ -3,82 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from airgap.document import Json
 from airgap.errors import HostUnsuitable
 from airgap.kinds import emulation
-from airgap.kinds.site import EngineFacts, HostFacts, Site
-from airgap.machine.daemon import DaemonError
-from airgap.manifest import Manifest
+from airgap.kinds.site import CURRENT, Site
+from airgap.offline import preflight_engine as engine
+from airgap.offline.foresee import Outlook, restarts, targets
 from airgap.offline.host import Host
-from airgap.steps import LoadImage, PlaceFiles, PlaceImageFiles, Step
-
-Level = Literal["ok", "warn", "refuse"]
+from airgap.offline.row import Row
+from airgap.offline.row import row as _row
+from airgap.steps import LoadImage, PlaceFiles, PlaceImageFiles
 
 DOCKERD_KERNEL: Final = (3, 10)
 HEADROOM: Final = 64 << 20
 """Bytes that stay free on every filesystem we write to: room for logs, journals and the next command."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One need: `refuse` stops the install, `warn` is said, `ok` is for the record."""
-
-    name: str
-    found: str
-    needed: str
-    cure: str
-    level: Level
-
-    def to_json(self) -> dict[str, Json]:
-        """For machines."""
-        return {name: getattr(self, name) for name in ("name", "found", "needed", "cure", "level")}
-
-
-def facts(host: Host, manifest: Manifest, *, users: Sequence[str]) -> HostFacts:
-    """What this host is. Raises HostUnsuitable for a user that does not exist."""
-    homes: dict[str, str] = {}
-    for user in ("root", *users):
-        entry = host.user(user)
-        if entry is None:
-            raise HostUnsuitable(
-                f"the user {user} does not exist on this host", hint="create it first, or take it out of `users:` or --user"
-            )
-        homes[user] = entry.home
-    engine = _engine(host)
-    return HostFacts(
-        platform=host.platform(),
-        kernel=host.kernel(),
-        systemd=host.systemd(),
-        engine=engine,
-        foreign_containerd=host.exists("/run/containerd/containerd.sock"),
-        homes=homes,
-    )
-
-
-def _engine(host: Host) -> EngineFacts | None:
-    try:
-        info = host.daemon.info()
-    except DaemonError:
-        return None
-    cli = host.which("docker") or "docker"
-    return EngineFacts(
-        version=info.version,
-        api=info.api,
-        store=info.store,
-        data_root=info.data_root,
-        ours=cli.startswith("/opt/airgap/") or host.real("/usr/local/bin/dockerd").startswith("/opt/airgap/"),
-        cli=cli,
-        running=info.running,
-        live_restore=info.live_restore,
-    )
-
-
-def check(host: Host, site: Site, steps: Sequence[Step]) -> tuple[Row, ...]:
-    """Every need of this plan on this host."""
-    return tuple(_rows(host, site, steps))
+def check(host: Host, site: Site, outlooks: Sequence[Outlook]) -> tuple[Row, ...]:
+    """Every need of this plan on this host; what is there already needs nothing."""
+    return tuple(_rows(host, site, outlooks))
 
 
 def refuse(rows: Sequence[Row]) -> None:
@@ -92,11 +36,7 @@ def refuse(rows: Sequence[Row]) -> None:
         )
 
 
-def _row(name: str, found: object, needed: object, cure: str, *, good: bool, otherwise: Level = "refuse") -> Row:
-    return Row(name=name, found=str(found), needed=str(needed), cure="" if good else cure, level="ok" if good else otherwise)
-
-
-def _rows(host: Host, site: Site, steps: Sequence[Step]) -> Iterator[Row]:
+def _rows(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
     yield _row("root", "yes" if host.is_root() else "no", "yes", "run it as root (sudo sh install.sh …)", good=host.is_root())
     yield _row(
         "platform", site.facts.platform, " or ".join(str(item) for item in site.manifest.platforms),
@@ -104,15 +44,20 @@ def _rows(host: Host, site: Site, steps: Sequence[Step]) -> Iterator[Row]:
     )  # fmt: skip
     systemd = site.facts.systemd
     yield _row("systemd", systemd or "none", "running", "airgap's services need systemd as PID 1", good=systemd > 0)
+    yield from engine.rows(host, site, outlooks)
     if site.replace:
-        yield from _for_engine(host, site)
+        yield from _for_new_engine(host, site)
     yield from _for_emulation(site)
-    yield from _for_builders(host, site)
-    yield from _space(host, site, steps)
+    yield from _for_builders(site)
+    yield from _space(host, site, outlooks)
     yield from _shadows(host, site)
+    yield from _generation(host, site, outlooks)
+    for item in outlooks:
+        if item.refused:
+            yield Row(name=item.step.target, found=item.refused, needed=item.step.describe(), cure=item.hint, level="refuse")
 
 
-def _for_engine(host: Host, site: Site) -> Iterator[Row]:
+def _for_new_engine(host: Host, site: Site) -> Iterator[Row]:
     kernel = site.facts.kernel
     text = ".".join(map(str, kernel))
     yield _row("kernel", text, "3.10 or newer", "dockerd does not start on older kernels", good=kernel >= DOCKERD_KERNEL)
@@ -121,11 +66,10 @@ def _for_engine(host: Host, site: Site) -> Iterator[Row]:
         "iptables", iptables or "not in PATH", "in PATH", "install the package iptables, or set `iptables: false` under engine.daemon",
         good=bool(iptables) or (site.manifest.engine is not None and site.manifest.engine.daemon.get("iptables") is False),
     )  # fmt: skip
-    filesystems = host.filesystems()
+    overlay = "overlay" in host.filesystems() or host.module("overlay")
     yield _row(
-        "overlay", "known to the kernel" if "overlay" in filesystems or host.module("overlay") else "not known", "overlay",
-        "modprobe overlay; without it Docker copies whole images (vfs)", good="overlay" in filesystems or host.module("overlay"),
-        otherwise="warn",
+        "overlay", "known to the kernel" if overlay else "not known", "overlay",
+        "modprobe overlay; without it Docker copies whole images (vfs)", good=overlay, otherwise="warn",
     )  # fmt: skip
     version = host.cgroups()
     good = version != 0 and (version != 2 or site.engine_version >= (20, 10))
@@ -133,13 +77,7 @@ def _for_engine(host: Host, site: Site) -> Iterator[Row]:
         "cgroups", {0: "none", 1: "v1", 2: "v2"}[version], "v1, or v2 with engine 20.10 or newer",
         "mount cgroups, or choose an engine of 20.10 or newer", good=good,
     )  # fmt: skip
-    engine = site.facts.engine
-    if engine and engine.running and not engine.live_restore:
-        yield _row(
-            "running containers", ", ".join(engine.running), "none, or live-restore",
-            "they will be stopped while the engine is replaced; --engine keep leaves it alone", good=False, otherwise="warn",
-        )  # fmt: skip
-    if site.facts.foreign_containerd and not (engine and engine.ours):
+    if site.facts.foreign_containerd and not (site.facts.engine and site.facts.engine.ours):
         yield _row(
             "containerd", "another one listens at /run/containerd", "none", "Docker gets a containerd of its own beside it",
             good=False, otherwise="warn",
@@ -154,38 +92,33 @@ def _for_emulation(site: Site) -> Iterator[Row]:
         "kernels before 4.8 cannot hold emulators for containers (flag F); BuildKit's own emulators are proven by a build instead",
         good=emulation.possible(site), otherwise="warn",
     )  # fmt: skip
+    if emulation.emulated(site) and site.manifest.emulation.image not in site.images:
+        yield _row(
+            "emulation image", f"{site.manifest.emulation.image} is not in the bundle", f"for {site.facts.platform}",
+            "pack the image of the emulators for this platform", good=False,
+        )  # fmt: skip
 
 
-def _for_builders(host: Host, site: Site) -> Iterator[Row]:
+def _for_builders(site: Site) -> Iterator[Row]:
     if not site.manifest.builders:
         return
-    missing = [str(item.image) for item in site.manifest.builders if item.image not in site.images]
+    missing = sorted({str(item.image) for item in site.manifest.builders if item.image not in site.images})
     yield _row(
         "builder image", ", ".join(missing) or "there", f"for {site.facts.platform}", "pack the builder's image for this platform",
         good=not missing,
     )  # fmt: skip
-    engine = site.facts.engine
-    yield _row(
-        "engine", f"{engine.version} answers" if engine else "none answers", "one that answers, or one in the bundle",
-        "start Docker, or pack with `engine: {version: …}`", good=bool(engine) or site.replace,
-    )  # fmt: skip
-    if engine and not site.replace:
-        yield _row(
-            "engine version", engine.version, "18.09 or newer", "buildx needs API 1.39; use --engine replace",
-            good=engine.generation >= (18, 9),
-        )  # fmt: skip
 
 
-def _space(host: Host, site: Site, steps: Sequence[Step]) -> Iterator[Row]:
+def _space(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
     """Bytes needed by each filesystem that gets something, computed from the bundle."""
-    engine = site.facts.engine
-    data_root = "/var/lib/docker"
-    if site.manifest.engine and "data-root" in site.manifest.engine.daemon:
-        data_root = str(site.manifest.engine.daemon["data-root"])
-    elif engine and not site.replace:
-        data_root = engine.data_root
+    data_root = engine.data_root(site)
+    # An engine that is exchanged may not see the images that are there now: count them all.
+    exchanged = site.replace and restarts(outlooks, "docker.service")
     needs: dict[str, tuple[int, set[str]]] = {}
-    for step in steps:
+    for item in outlooks:
+        step = item.step
+        if not (item.changes or (exchanged and isinstance(step, LoadImage))):
+            continue
         if isinstance(step, PlaceFiles):
             place, size = "/opt/airgap", step.size
         elif isinstance(step, PlaceImageFiles):
@@ -216,3 +149,15 @@ def _shadows(host: Host, site: Site) -> Iterator[Row]:
                     f"plugin of {user}", path, "none", f"it hides the site's docker-{name}: mv {path} {path}.old", good=False,
                     otherwise="warn",
                 )  # fmt: skip
+
+
+def _generation(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
+    """What runs out of the current generation must be in the next one too: one link switches them all."""
+    if not any(item.changes and item.step.target == f"file:{CURRENT}" for item in outlooks):
+        return
+    placed = [path for item in outlooks for path in targets(item.step)]
+    lacking = [name for name in host.names(CURRENT) if not any(path.startswith(f"file:{site.generation}/{name}/") for path in placed)]
+    yield _row(
+        "current generation", f"{', '.join(lacking) or 'nothing'} of it not in this bundle or left out by --only", "all of it",
+        "leave out --only, or pack a bundle that brings these too", good=not lacking,
+    )  # fmt: skip

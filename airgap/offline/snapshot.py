@@ -130,6 +130,16 @@ def _same(place: Path, snapshot: Snapshot) -> bool:
     return (found.st_uid, found.st_gid) == snapshot.owner and file_digest(place) == snapshot.saved
 
 
+def is_back(host: Host, snapshot: Snapshot) -> bool:
+    """Whether the path is as it was when the snapshot was taken, seen with our own rights."""
+    place = host.path(snapshot.path)
+    if snapshot.kind == "none":
+        return not (place.exists() or place.is_symlink())
+    if snapshot.kind == "link":
+        return place.is_symlink() and str(place.readlink()) == snapshot.to
+    return _same(place, snapshot)
+
+
 def _put(host: Host, snapshot: Snapshot, source: int) -> None:
     with host.placing(snapshot.path, mode=snapshot.mode) as fd:
         found = os.fstat(fd)

@@ -9,9 +9,10 @@ from airgap import steps
 from airgap.offline.changes.base import Change, Contents, Context, Record
 from airgap.offline.changes.builder import Built
 from airgap.offline.changes.files import Linked, Placed, PlacedFromImage, Written
-from airgap.offline.changes.groups import Grouped, Joined
+from airgap.offline.changes.groups import Employed, Grouped, Joined
 from airgap.offline.changes.images import Loaded, Tagged
 from airgap.offline.changes.merge import Merged
+from airgap.offline.changes.registry import Stocked
 from airgap.offline.changes.service import Served
 
 __all__ = ["CHANGES", "Change", "Contents", "Context", "Record", "change_of"]
@@ -23,10 +24,12 @@ CHANGES: Final[Mapping[type, Change[Any]]] = {
     steps.Link: Linked(),
     steps.MergeJson: Merged(),
     steps.SystemGroup: Grouped(),
+    steps.SystemUser: Employed(),
     steps.GroupMember: Joined(),
     steps.Service: Served(),
     steps.LoadImage: Loaded(),
     steps.TagImage: Tagged(),
+    steps.ServeImage: Stocked(),
     steps.Builder: Built(),
 }
 

@@ -85,8 +85,8 @@ class Built:
 
     def undo(self, step: Builder, record: Record, ctx: Context) -> None:
         """The user's files are as they were; containers and caches that were not there are gone."""
-        daemon, user = ctx.host.daemon, _user(step, ctx)
-        for snapshot in snapshots(record):
+        daemon, user = ctx.host.daemon, ctx.host.user(step.user)
+        for snapshot in snapshots(record) if user else ():  # a user who is gone since then took the files along
             restore(ctx.host, snapshot, ctx.saved, user=user)
         for name in containers(step):
             now = daemon.container(name)

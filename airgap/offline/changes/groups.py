@@ -1,11 +1,11 @@
-"""Groups and who is in them, by the host's own tools: shadow's, or busybox's."""
+"""Groups, system users and who is in what, by the host's own tools: shadow's, or busybox's."""
 
 from __future__ import annotations
 
 from airgap.errors import HostUnsuitable
 from airgap.offline.changes.base import Context, Quiet, Record
 from airgap.offline.host import Host
-from airgap.steps import GroupMember, SystemGroup
+from airgap.steps import GroupMember, SystemGroup, SystemUser
 
 
 def _tool(host: Host, *rows: tuple[str, ...]) -> list[str]:
@@ -37,6 +37,41 @@ class Grouped(Quiet):
         """There is no such group, as there was none."""
         if ctx.host.group(step.name):
             ctx.host.run(_tool(ctx.host, ("groupdel", step.name), ("delgroup", step.name)))
+
+
+class Employed(Quiet):
+    """SystemUser."""
+
+    def before(self, step: SystemUser, ctx: Context) -> Record | None:
+        """Whether there is no such user, here or in the host's directory service."""
+        if ctx.host.user(step.name):
+            return None
+        _tool(ctx.host, ("userdel",), ("deluser",))
+        return {"group": ctx.host.group(step.name) is not None}
+
+    def apply(self, step: SystemUser, ctx: Context) -> None:
+        """The user is there, with a group of the same name; nobody can log in as it."""
+        host = ctx.host
+        if host.group(step.name) is None:
+            host.run(_tool(host, ("groupadd", "-r", step.name), ("addgroup", "-S", step.name)))
+        home, shell = "/nonexistent", host.which("nologin") or "/bin/false"
+        host.run(
+            _tool(
+                host,
+                ("useradd", "-r", "-M", "-d", home, "-s", shell, "-g", step.name, step.name),
+                ("adduser", "-S", "-D", "-H", "-h", home, "-s", shell, "-G", step.name, step.name),
+            )
+        )
+        if host.user(step.name) is None:
+            raise HostUnsuitable(f"the user {step.name} was made, and yet is not there")
+
+    def undo(self, step: SystemUser, record: Record, ctx: Context) -> None:
+        """There is no such user, as there was none; nor its group, unless that was there before."""
+        host = ctx.host
+        if host.user(step.name):
+            host.run(_tool(host, ("userdel", step.name), ("deluser", step.name)))
+        if not record["group"] and host.group(step.name):
+            host.run(_tool(host, ("groupdel", step.name), ("delgroup", step.name)))
 
 
 class Joined(Quiet):

@@ -48,6 +48,8 @@ class Merged(Quiet):
 
     def undo(self, step: MergeJson, record: Record, ctx: Context) -> None:
         """The file is byte for byte what it was."""
+        if step.owner and ctx.host.user(step.owner) is None:
+            return  # gone since then, and its home with it
         for snapshot in snapshots(record):
             restore(ctx.host, snapshot, ctx.saved, user=_owner(step, ctx.host))
 

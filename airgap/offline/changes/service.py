@@ -12,7 +12,8 @@ from airgap.offline.snapshot import file_digest
 from airgap.steps import Service
 
 ASKED = (
-    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "ExecMainStartTimestampMonotonic", "NeedDaemonReload",
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic",
+    "NeedDaemonReload",
 )  # fmt: skip
 POLL = 0.25
 DAEMON_SECONDS = 60
@@ -41,7 +42,8 @@ def unit(host: Host, name: str) -> Unit:
     # No --value (230), no --timestamp (247); properties come in systemd's order, not in ours.
     argv = ["systemctl", "show", name, *(word for item in ASKED for word in ("-p", item))]
     rows = dict(line.partition("=")[::2] for line in host.run(argv, timeout=DAEMON_SECONDS).text.splitlines())
-    started = int(rows.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    # Sockets run no program: they are as old as their being active.
+    started = int(rows.get("ExecMainStartTimestampMonotonic") or rows.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
     active = rows.get("ActiveState", "")
     return Unit(
         load=rows.get("LoadState", ""),
@@ -91,9 +93,10 @@ class Served:
         now = unit(ctx.host, step.name)
         if now.load == "masked" or now.enabled.startswith("masked"):
             raise HostUnsuitable(f"{step.name} is masked on this host", hint=f"systemctl unmask {step.name}")
-        if now.enabled == "enabled" and not reasons(step, now, ctx.host):
+        sockets = [name for name in step.sockets if unit(ctx.host, name).up]
+        if now.enabled == "enabled" and not sockets and not reasons(step, now, ctx.host):
             return None
-        return {"active": now.up, "enabled": now.enabled == "enabled", "pid": now.pid}
+        return {"active": now.up, "enabled": now.enabled == "enabled", "pid": now.pid, "sockets": sockets}
 
     def apply(self, step: Service, ctx: Context) -> None:
         """It is enabled and active; HostUnsuitable with its last journal lines if that takes longer than `step.seconds`."""
@@ -103,9 +106,19 @@ class Served:
         # One that is enabled already keeps its links as they are: undo need not know where they led.
         if now.enabled != "enabled":
             host.run(["systemctl", "enable", step.name], timeout=DAEMON_SECONDS)
-        if why := reasons(step, now, host):
+        held = [name for name in step.sockets if unit(host, name).up]
+        for name in held:
+            # systemd knows by now that the service no longer needs it: only the socket stops.
+            host.run(["systemctl", "stop", name], timeout=DAEMON_SECONDS)
+        if why := [*(f"{name} held its socket" for name in held), *reasons(step, now, host)]:
             ctx.progress.say("service", f"starting {step.name}: {', '.join(why)}", name=step.name)
-            _start(step, host, "restart" if now.up else "start")
+            _start(step, host, "restart" if unit(host, step.name).up else "start")
+            pid = unit(host, step.name).pid
+            if step.program and pid and not _runs(host, pid, step.program):
+                raise HostUnsuitable(
+                    f"{step.name} started something else than {step.program}",
+                    hint=f"systemctl cat {step.name} shows the drop-in that says so",
+                )
 
     def undo(self, step: Service, record: Record, ctx: Context) -> None:
         """What did not run is stopped, before its files go; what was not enabled is not. The rest waits for `settle`."""
@@ -122,8 +135,15 @@ class Served:
         now = unit(host, step.name)
         if now.active == "failed" and now.load == "not-found":
             host.ask(["systemctl", "reset-failed", step.name])
+        lost = [name for name in record.get("sockets", []) if not unit(host, name).up]
+        if lost and now.up:
+            # systemd starts no socket whose service runs; and the service has to take its socket from systemd again.
+            host.run(["systemctl", "stop", step.name], timeout=step.seconds + DAEMON_SECONDS)
+        for name in lost:
+            host.run(["systemctl", "start", name], timeout=DAEMON_SECONDS)
         if not record["active"]:
             return
+        now = unit(host, step.name)
         again = not now.up or now.pid != record["pid"] or now.stale
         if again or any(_changed(host, path) > now.started for path in step.files):
             _start(step, host, "restart" if now.up else "start")
