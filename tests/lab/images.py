@@ -75,6 +75,8 @@ class Recipe:
     config: Mapping[str, object] = field(default_factory=dict)
     docker: bool = False
     """As the older Docker manifest list, which has no attestations."""
+    everywhere: bool = False
+    """For all architectures, whichever the hosts have: what is built upon, not run by hosts."""
 
 
 def recipes() -> tuple[Recipe, ...]:
@@ -82,7 +84,8 @@ def recipes() -> tuple[Recipe, ...]:
     path = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
     return (
         Recipe(
-            repository="library/alpine", tags=("3.22", "3.22.2", "latest"), layers=_alpine, config={**path, "Cmd": ["/bin/sh"]},
+            repository="library/alpine", tags=("3.22", "3.22.2", "latest"), layers=_alpine,
+            config={**path, "Cmd": ["/bin/sh"]}, everywhere=True,
         ),
         Recipe(
             repository="moby/buildkit", tags=("v0.25.1", "buildx-stable-1"), layers=_buildkit,
@@ -246,6 +249,8 @@ def _buildx_bin(version: str) -> Callable[[str], Sequence[Tree]]:
 
 def make(recipe: Recipe, arches: Sequence[str]) -> Image:
     """The image of this recipe, with an index even for one architecture."""
+    if recipe.everywhere:
+        arches = tuple(TRIPLETS)
     blobs: dict[str, Blob] = {}
     manifests: dict[str, Blob] = {}
     children: list[dict[str, object]] = []

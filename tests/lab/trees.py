@@ -58,9 +58,9 @@ class Packed:
     inner_size: int
 
 
-def packed(tree: Tree) -> Packed:
+def packed(tree: Tree, *, cache: Path | None = None) -> Packed:
     """The tarball of this tree, from the cache if the same was made before."""
-    folder = cache_root() / "packed" / _key(tree)
+    folder = (cache or cache_root()) / "packed" / _key(tree)
     with once(folder) as work:
         if work:
             _write(tree, work)
