@@ -1,16 +1,27 @@
-"""airgap itself on the host: a private CPython from python-build-standalone, unpacked by install.sh before anything else."""
+"""airgap itself on the host: a private CPython from python-build-standalone, unpacked by install.sh before anything else.
+
+install.sh names a runtime's folder by a digest over its pieces, so bundles with the same pieces share a folder, and no folder is
+ever changed. One may be removed when no generation that can still be rolled back to has a command (`COMMAND`) that names it;
+whoever removes generations looks there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from typing import TYPE_CHECKING, Final
 
 from airgap import upstreams
 from airgap.kinds.site import BIN, Site
 from airgap.kinds.want import FileWant, Place, Want
-from airgap.manifest import Manifest
 from airgap.steps import Step, WriteFile
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airgap.manifest import Manifest
+
 NAME = "runtime"
+COMMAND: Final = f"{BIN}/airgap"
 
 
 def wants(manifest: Manifest) -> Iterator[Want]:
@@ -35,6 +46,10 @@ def wants(manifest: Manifest) -> Iterator[Want]:
 def steps(site: Site) -> Iterator[Step]:
     """The command. The interpreter itself is in place: by the time a plan is made, airgap runs from it."""
     if site.runtime:
-        yield WriteFile(
-            path=f"{BIN}/airgap", text=f'#!/bin/sh\n# Written by airgap.\nexec "{site.runtime}/airgap" "$@"\n', mode=0o755
-        )
+        yield WriteFile(path=COMMAND, text=command_text(site.runtime), mode=0o755)
+
+
+def command_text(runtime: str) -> str:
+    """The command that starts the airgap in this runtime's folder, whatever characters its name has."""
+    program = shlex.quote(f"{runtime}/airgap")
+    return f'#!/bin/sh\n# Written by airgap.\nexec {program} "$@"\n'

@@ -11,17 +11,20 @@ import io
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
 from importlib import metadata, resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from airgap.bundle.store import Store
 from airgap.errors import FetchError, ResolveError
 from airgap.lock import Blob, FileArtifact, Voucher
 from airgap.machine.run import Run, RunError
 from airgap.oci import Digest, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from importlib.resources.abc import Traversable  # Python 3.11; we run on 3.10
+
+    from airgap.bundle.store import Store
 
 KIND: Final = "wheel"
 OFFLINE: Final = ("click", "cryptography", "docker", "tqdm", "zstandard")
@@ -36,8 +39,6 @@ TAGS: Final = {
     "s390x": ("manylinux2014_s390x", "manylinux_2_17_s390x"),
     "riscv64": ("manylinux_2_39_riscv64",),
 }
-
-
 
 
 def resolve(
@@ -74,19 +75,33 @@ def _download(python: str, platform: Platform, folder: Path, *, run: Run, pinned
     ]  # fmt: skip
     if pinned:
         listing = folder / "requirements.txt"
-        listing.write_text(
-            "".join(f"{item.name}=={item.version} --hash={item.upstream.digest}\n" for item in pinned)
-        )
+        listing.write_text("".join(f"{item.name}=={item.version} --hash={item.upstream.digest}\n" for item in pinned))
         argv += ["--no-deps", "--require-hashes", "--requirement", str(listing)]
     else:
         argv += list(OFFLINE)
     try:
         run(argv, timeout=900, inherit=True)
     except RunError as cause:
-        raise FetchError(
-            f"pip could not fetch the Python packages for {platform}: {cause.message}",
-            hint="check pip's own configuration (pip config list), proxy and certificates",
-        ) from cause
+        raise _explained(cause, python, platform) from cause
+
+
+def _explained(cause: RunError, python: str, platform: Platform) -> FetchError | ResolveError:
+    """What pip's complaint means. "No matching distribution" it says without an index, too, but then it has warned before."""
+    said = cause.result.err.decode("utf-8", "replace") if cause.result else ""
+    if "No module named pip" in said:
+        return FetchError(
+            f"the Python packages for {platform} are fetched by pip, which {sys.executable} does not have",
+            hint=f"{sys.executable} -m ensurepip, or run airgap from an environment that has pip",
+        )
+    if "o matching distribution found" in said and "Retrying" not in said and "connection" not in said.lower():
+        return ResolveError(
+            f"the package index has no wheels for CPython {python} on {platform}: {cause.message}",
+            hint="choose another runtime: {python: …} in the manifest, or leave this platform out",
+        )
+    return FetchError(
+        f"pip could not fetch the Python packages for {platform}: {cause.message}",
+        hint="check pip's own configuration (pip config list), proxy and certificates",
+    )
 
 
 def _take(path: Path, platform: Platform, store: Store) -> FileArtifact:
@@ -122,6 +137,7 @@ def own(platform: Platform, store: Store) -> FileArtifact:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name)
+            entry.create_system = 3  # as on Unix, also when it is packed on Windows
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, files[name])
     data = buffer.getvalue()
