@@ -237,9 +237,11 @@ def _online(console: Console, asked: Manifest, sources: Path | None, store: Path
     place = Store(store or home / "airgap" / "store")
     runner = Runner()
     web = Web(store=place, progress=console)
+    docker = os.environ.get("DOCKER_CONFIG")
+    credentials = Credentials.load(Path(docker) / "config.json" if docker else None, runner)
     return Online(
         web=web,
-        registry=Registry(web=web, credentials=Credentials.load(None, runner), hosts=where.registries),
+        registry=Registry(web=web, credentials=credentials, hosts=where.registries),
         store=place,
         notes=Notes(place.root / "notes"),
         run=runner,
