@@ -25,7 +25,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.lab import upstream
 from tests.lab.images import DOCKER_LIST, INDEX, Image, images
@@ -131,10 +131,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
+        path = unquote(parts.path)
+        path = path
         headers = {name.lower(): value for name, value in self.headers.items()}
         # The four Accept types may come as one header or as four.
         headers["accept"] = ", ".join(self.headers.get_all("Accept") or [])
-        answer = self.answer(Request(self.command, parts.path, parse_qs(parts.query), headers))
+        answer = self.answer(Request(self.command, path, parse_qs(parts.query), headers))
         size = len(answer.body) if isinstance(answer.body, bytes) else answer.body.stat().st_size
         status, first, last = answer.status, 0, size - 1
         extra = dict(answer.headers)
@@ -145,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
                 extra["Content-Range"] = f"bytes {first}-{last}/{size}"
             elif status == 416:
                 extra["Content-Range"] = f"bytes */{size}"
-        self.traffic.asked(self.command, parts.path, status)
+        self.traffic.asked(self.command, path, status)
         self.send_response(status)
         self.send_header("Content-Length", str(last - first + 1 if status != 416 else 0))
         for name, value in extra.items():
@@ -156,10 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if isinstance(answer.body, bytes):
                 self.wfile.write(answer.body)
-                self.traffic.sent(parts.path, size)
+                self.traffic.sent(path, size)
             else:
                 with answer.body.open("rb") as file:
-                    self._send(parts.path, file, first, last)
+                    self._send(path, file, first, last)
         except OSError:
             self.close_connection = True  # the client went away
 
