@@ -132,7 +132,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         path = unquote(parts.path)
-        path = path
         headers = {name.lower(): value for name, value in self.headers.items()}
         # The four Accept types may come as one header or as four.
         headers["accept"] = ", ".join(self.headers.get_all("Accept") or [])
