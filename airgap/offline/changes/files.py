@@ -13,7 +13,7 @@ from typing import Final
 from airgap import elf
 from airgap.document import dump_json, parse_json
 from airgap.errors import BundleError, HostUnsuitable
-from airgap.oci import Platform
+from airgap.oci import MANIFEST_LIMIT, ImageManifest, Platform
 from airgap.offline.changes.base import Context, Quiet, Record
 from airgap.offline.host import Host, write_all
 from airgap.offline.snapshot import file_digest, restore, snapshots, take
@@ -186,11 +186,13 @@ class PlacedFromImage(_Placing):
         """All files appear at the end, or none."""
         from airgap.bundle.image import image_file
 
+        data = ctx.contents.read(step.manifest, limit=MANIFEST_LIMIT)
+        manifest = ImageManifest.parse(data, name=str(step.reference), error=BundleError)
         with ExitStack() as stack:
             for member, path in step.members:
                 fd = stack.enter_context(ctx.host.placing(path, mode=step.mode))
                 sink = _Sink(fd, name=path, platform=step.platform, limit=1 << 30)
-                for piece in image_file(ctx.contents.open, step.manifest, member):
+                for piece in image_file(ctx.contents.open, manifest, member):
                     sink.write(piece)
                 sink.check()
         self.finish({path: "x" for _, path in step.members}, key=step.manifest.hex, ctx=ctx)

@@ -30,7 +30,7 @@ class Loaded(Quiet):
         with ctx.progress.gauge(step.describe(), step.size) as gauge:
 
             def counted() -> Iterator[bytes]:
-                for piece in docker_archive(ctx.contents, step.manifest, reference=step.reference, root=step.root):
+                for piece in docker_archive(ctx.contents, step.manifest, reference=step.reference):
                     gauge.advance(len(piece))
                     yield piece
 
