@@ -50,7 +50,8 @@ def _auto(engine: EngineFacts | None, idle: str, carried: str) -> Decision:
     if not carried:
         return Decision(False, f"engine {engine.version} is kept; the bundle holds none")
     if engine.ours:
-        what = "stays" if engine.version == carried else "gives way to"
+        # Distributions add their own mark to the version (28.5.2+dfsg4).
+        what = "stays" if engine.version.partition("+")[0] == carried else "gives way to"
         return Decision(True, f"engine {engine.version}, installed by airgap, {what}" + ("" if what == "stays" else f" {carried}"))
     if engine.generation < LEAST:
         return Decision(True, f"engine {engine.version} is older than 18.09, too old for buildx; {carried} takes its place")

@@ -19,7 +19,7 @@ from airgap.offline.host import Host
 from airgap.offline.journal import Entry, Journal, exclusive
 from airgap.offline.preflight_engine import BUILDERS
 from airgap.offline.recover import recover
-from airgap.offline.snapshot import is_back, snapshots
+from airgap.offline.snapshot import Snapshot, is_back, snapshots
 from airgap.progress import Progress
 from airgap.steps import Service
 
@@ -155,7 +155,7 @@ def _ask(host: Host, chosen: Sequence[Journal], confirm: Callable[[str], bool]) 
 
 def _look(host: Host, journal: Journal) -> None:
     """PutBackFailed if anything of it is not as its journal remembers: nothing is believed that was not looked at."""
-    wrong = [text for entry in journal.entries() for text in _differences(host, entry)]
+    wrong = list(_differences(host, journal.entries()))
     if wrong:
         raise PutBackFailed(
             f"serial {journal.serial} was taken back, and yet this is not as it was:\n  " + "\n  ".join(wrong),
@@ -163,9 +163,18 @@ def _look(host: Host, journal: Journal) -> None:
         )
 
 
-def _differences(host: Host, entry: Entry) -> Iterator[str]:
-    for snapshot in snapshots(entry.record):
+def _differences(host: Host, entries: Sequence[Entry]) -> Iterator[str]:
+    """Two steps may have had a hand in one file (buildx's `current`, for each builder): the oldest memory of it counts."""
+    remembered: dict[str, Snapshot] = {}
+    services: dict[str, bool] = {}
+    for entry in entries:
+        for snapshot in snapshots(entry.record):
+            remembered.setdefault(snapshot.path, snapshot)
+        if isinstance(entry.step, Service):
+            services.setdefault(entry.step.name, bool(entry.record["active"]))
+    for snapshot in remembered.values():
         if not is_back(host, snapshot):
             yield f"{snapshot.path} is not what it was ({snapshot.kind})"
-    if isinstance(entry.step, Service) and unit(host, entry.step.name).up != entry.record["active"]:
-        yield f"{entry.step.name} {'does not run, as it did' if entry.record['active'] else 'runs, which it did not'}"
+    for name, active in services.items():
+        if unit(host, name).up != active:
+            yield f"{name} {'does not run, as it did' if active else 'runs, which it did not'}"

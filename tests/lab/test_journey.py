@@ -21,9 +21,9 @@ pytestmark = pytest.mark.lab
 
 BUILT = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
-# Where airgap keeps its own books and runtime, and what root's own build commands and groupadd leave behind.
+# Where airgap keeps its own books and runtime, and what containerd, groupadd and root's own build commands leave behind.
 OURS = re.compile(
-    r"/opt(/airgap(/.*)?)?|/var/lib(/airgap(/.*)?)?|/root(/(\.docker|app|install\.sh).*)?|/etc/(group|gshadow|passwd|shadow)-"
+    r"/opt(/(airgap|containerd)(/.*)?)?|/var/lib(/airgap(/.*)?)?|/root(/(\.docker|app|install\.sh).*)?|/etc/(group|gshadow|passwd|shadow)-"
 )
 
 
