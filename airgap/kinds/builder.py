@@ -10,7 +10,7 @@ from airgap.kinds.site import CLI_PLUGINS, CURRENT, Site
 from airgap.kinds.want import ImageWant, Want
 from airgap.manifest import BuilderAsk, Manifest
 from airgap.oci import Reference
-from airgap.steps import Builder, LoadImage, Step, TagImage, WriteFile
+from airgap.steps import Builder, Step, TagImage, WriteFile
 
 NAME = "builder"
 
@@ -29,7 +29,8 @@ def wants(manifest: Manifest) -> Iterator[Want]:
 
 def local_name(reference: Reference) -> Reference:
     """The name under which a builder asks for its image: same repository and tag, at an address that refuses at once."""
-    return Reference(FAST_REFUSAL, reference.repository, reference.tag or f"sha256-{reference.digest.hex[:12]}" if reference.digest else reference.tag)
+    tag = reference.tag or (f"sha256-{reference.digest.hex[:12]}" if reference.digest else "latest")
+    return Reference(FAST_REFUSAL, reference.repository, tag)
 
 
 def steps(site: Site) -> Iterator[Step]:
@@ -38,14 +39,12 @@ def steps(site: Site) -> Iterator[Step]:
         return  # the preflight refuses a bundle that lacks one
     for reference in sorted({item.image for item in site.manifest.builders}):
         image = site.images[reference]
-        load = LoadImage(reference=reference, root=image.root, manifest=image.manifest, config=image.config, size=image.size)
-        yield load
-        yield TagImage(local_name(reference), reference, load.ids)
+        yield image.load()
+        yield TagImage(local_name(reference), image.name, image.ids)
     # What `docker buildx create` without any option will ask for, so that users' own builders boot too.
     first = site.images[site.manifest.builders[0].image]
-    ids = frozenset({str(first.config), str(first.manifest.digest), str(first.root.digest)})
     if DEFAULT_NAME not in {item.image for item in site.manifest.builders}:
-        yield TagImage(DEFAULT_NAME, first.reference, ids)
+        yield TagImage(DEFAULT_NAME, first.name, first.ids)
     for item in site.manifest.builders:
         text = buildkitd_toml(item)
         path = f"/etc/airgap/builders/{item.name}.toml"
@@ -64,7 +63,7 @@ def _builder(site: Site, item: BuilderAsk, *, user: str, path: str, text: str) -
         buildx=buildx_command(site),
         arguments=(*words, "--driver-opt", f"env.AIRGAP_FINGERPRINT={fingerprint}"),
         fingerprint=fingerprint,
-        image_ids=frozenset({str(image.config), str(image.manifest.digest), str(image.root.digest)}),
+        image_ids=image.ids,
         use=item.use,
     )
 

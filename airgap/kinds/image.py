@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from airgap.kinds.site import Site
 from airgap.kinds.want import ImageWant, Want
 from airgap.manifest import Manifest
-from airgap.steps import LoadImage, Step
+from airgap.steps import Step
 
 NAME = "image"
 
@@ -29,6 +29,4 @@ def steps(site: Site) -> Iterator[Step]:
     """Loads of those images that have this host's platform; the others serve builds, through a registry."""
     for item in site.manifest.images:
         if image := site.images.get(item.reference):
-            yield LoadImage(
-                reference=image.reference, root=image.root, manifest=image.manifest, config=image.config, size=image.size
-            )
+            yield image.load()

@@ -12,6 +12,7 @@ from typing import Final
 from airgap.lock import FileArtifact, Lock
 from airgap.manifest import Manifest
 from airgap.oci import Descriptor, Digest, Platform, Reference
+from airgap.steps import LoadImage
 
 CURRENT: Final = "/opt/airgap/current"
 BIN: Final = "/usr/local/bin"
@@ -72,6 +73,21 @@ class HostImage:
     config: Digest
     size: int
 
+    @property
+    def name(self) -> Reference:
+        """What the engine calls it: a tag always, since an image that was loaded, not pulled, cannot be found by a digest."""
+        tag = self.reference.tag or f"sha256-{self.root.digest.hex[:12]}"
+        return Reference(self.reference.registry, self.reference.repository, tag)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """What engines may call it by ID: config, manifest or index."""
+        return frozenset({str(self.config), str(self.manifest.digest), str(self.root.digest)})
+
+    def load(self) -> LoadImage:
+        """The step that brings it into the engine."""
+        return LoadImage(reference=self.name, root=self.root, manifest=self.manifest, config=self.config, size=self.size)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -85,6 +101,11 @@ class Site:
     images: Mapping[Reference, HostImage]
     replace: bool
     runtime: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether this host runs the site's registry, and not only uses it."""
+        return self.manifest.registry is not None
 
     @property
     def generation(self) -> str:
