@@ -1,0 +1,1 @@
+"""What travels: the store, compressed frames, the one file, signatures."""

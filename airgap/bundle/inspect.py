@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from airgap.bundle.archive import Bundle
-from airgap.document import Json
-from airgap.lock import Lock
+if TYPE_CHECKING:
+    from airgap.bundle.archive import Bundle
+    from airgap.document import Json
+    from airgap.lock import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,15 +14,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import threading
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airgap.document import dump_json, fsync_directory, parse_json, read_bounded, write_atomic
 from airgap.errors import BundleError, DigestMismatch, FetchError
 from airgap.lock import Blob
 from airgap.oci import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 PIECE: Final = 1 << 20
@@ -32,15 +35,16 @@ class Intake:
     """Bytes on their way in. `offset` bytes are there already; `validator` is the upstream's word for that version of them."""
 
     def __init__(self, path: Path, fd: int) -> None:
-        self._path = path
-        self._fd = fd
-        self._note = path.with_name(path.name + ".json")
+        """Of what lies at `path`, which `fd` has open and locked."""
+        self.path = path
+        self.fd = fd
+        self.note = path.with_name(path.name + ".json")
         self._hash = hashlib.sha256()
         self.offset = 0
         self.validator = ""
-        if self._note.exists():
+        if self.note.exists():
             try:
-                note = parse_json(read_bounded(self._note, error=BundleError), name=str(self._note), error=BundleError)
+                note = parse_json(read_bounded(self.note, error=BundleError), name=str(self.note), error=BundleError)
                 self.validator = note.get("validator").text()
             except BundleError:
                 self.validator = ""
@@ -53,18 +57,18 @@ class Intake:
 
     def restart(self, validator: str = "") -> None:
         """Forget what is there and begin at byte 0 of the version that upstream calls `validator`."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.ftruncate(self.fd, 0)
+        os.lseek(self.fd, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
         self.offset = 0
         self.validator = validator
-        write_atomic(self._note, dump_json({"validator": validator}))
+        write_atomic(self.note, dump_json({"validator": validator}))
 
     def write(self, data: bytes | memoryview) -> None:
         """Append; OSError (a full disk) leaves what was written for a later try."""
         view = memoryview(data)
         while view:
-            done = os.write(self._fd, view)
+            done = os.write(self.fd, view)
             self._hash.update(view[:done])
             self.offset += done
             view = view[done:]
@@ -79,10 +83,13 @@ class Store:
     """Blobs by digest below `root`, which is made if it is not there."""
 
     def __init__(self, root: Path) -> None:
+        """Made below `root` if it is not there."""
         self.root = root
         self._blobs = root / "blobs" / "sha256"
-        self._partial = root / "partial"
-        for folder in (self._blobs, self._partial):
+        self.partial = root / "partial"
+        # Two threads that add the same bytes would share write_atomic's temporary file; processes do not.
+        self._adding = threading.Lock()
+        for folder in (self._blobs, self.partial):
             folder.mkdir(parents=True, exist_ok=True)
         if not (root / "oci-layout").exists():
             write_atomic(root / "oci-layout", LAYOUT)
@@ -112,8 +119,9 @@ class Store:
     def add(self, data: bytes) -> Digest:
         """A small blob from memory."""
         digest = Digest.of(data)
-        if not self.has(digest):
-            write_atomic(self.path(digest), data, mode=0o444)
+        with self._adding:
+            if not self.has(digest):
+                write_atomic(self.path(digest), data, mode=0o444)
         return digest
 
     @contextmanager
@@ -122,7 +130,7 @@ class Store:
 
         Waits while another process takes in the same key. Finish with `commit`.
         """
-        path = self._partial / key
+        path = self.partial / key
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -149,22 +157,22 @@ class Store:
                 f"\n  got      {blob.digest}, {blob.size} bytes",
                 hint="look for a proxy or mirror that changes files; compare with upstream's own checksum page",
             )
-        os.fsync(intake._fd)
-        os.fchmod(intake._fd, 0o444)
-        os.replace(intake._path, self.path(blob.digest))
-        intake._note.unlink(missing_ok=True)
+        os.fsync(intake.fd)
+        os.fchmod(intake.fd, 0o444)
+        intake.path.replace(self.path(blob.digest))
+        intake.note.unlink(missing_ok=True)
         fsync_directory(self._blobs)
         return blob
 
     def drop(self, intake: Intake) -> None:
         """Throw away what an intake has so far."""
-        intake._path.unlink(missing_ok=True)
-        intake._note.unlink(missing_ok=True)
+        intake.path.unlink(missing_ok=True)
+        intake.note.unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """Remove partial files; returns the bytes freed. FetchError if one is in use by another process."""
         freed = 0
-        for path in sorted(self._partial.iterdir()):
+        for path in sorted(self.partial.iterdir()):
             with path.open("rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

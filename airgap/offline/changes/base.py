@@ -25,7 +25,7 @@ class Contents(Protocol):
         """The uncompressed content that has this digest, in pieces."""
 
     def open(self, digest: Digest) -> IO[bytes]:
-        """A blob as it is carried."""
+        """A blob as it is carried, to be read once from its beginning."""
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
         """A small blob."""
