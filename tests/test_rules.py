@@ -16,7 +16,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Which module may import which library; everybody else goes through it.
 IMPORTERS = {
-    "click": {"cli.py"},
+    "click": {"cli/app.py", "cli/packing.py", "cli/reading.py", "cli/hosting.py"},
     "tqdm": {"console.py"},
     "docker": {"machine/daemon.py"},
     "requests": {"online/transport.py"},
@@ -76,7 +76,7 @@ def test_nothing_but_the_console_and_the_command_line_prints_or_reads_the_enviro
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 found.add(f"{path.relative_to(PACKAGE)}: print")
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and path.name not in ("cli.py", "run.py"):
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and path.name != "run.py" and path.parent.name != "cli":
                 found.add(f"{path.relative_to(PACKAGE)}: {node.attr}")
     assert not found
 
