@@ -136,10 +136,11 @@ class Reference:
             repository = f"library/{repository}"
         if not colon and digest is None:
             colon, tag = ":", "latest"
+        label = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
         part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
         sound = (
             re.fullmatch(rf"{part}(?:/{part})*", repository)
-            and re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?|\[[0-9a-f:]+\](:[0-9]+)?", registry)
+            and re.fullmatch(rf"(?:{label}(?:\.{label})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?", registry)
             and (not colon or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag))
             and len(repository) < 256
         )

@@ -256,8 +256,8 @@ _COMPOSE_SINCE: Final = {"ppc64le": (2, 5, 0), "riscv64": (2, 10, 0)}
 _COMPOSE_FIRST: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 """2.0.0 and its pre-releases used Go's words."""
 
-_COMPOSE_V_TAGS: Final = frozenset({"1.25.2-rc2"})
-"""Tags of compose 1 have no v, except this one."""
+_COMPOSE_V_TAGS: Final = frozenset({"1.25.2-rc2", "1.25.2"})
+"""Tags of compose 1 have no v, except these."""
 
 
 def compose_asset(version: str, platform: Platform) -> Asset:
