@@ -66,8 +66,9 @@ class Credentials:
                 name=name,
             )
         except FetchError as cause:
-            hint = cause.hint or "mend it, or name another folder by DOCKER_CONFIG; `docker login` writes it anew"
-            raise FetchError(cause.message, hint=hint) from cause
+            raise FetchError(
+                cause.message, hint="mend it, or name another folder by DOCKER_CONFIG; `docker login` writes it anew"
+            ) from cause
 
     def find(self, host: str) -> Login | None:
         """The login for this registry host (with its port), or None. Raises FetchError if its helper does not work."""

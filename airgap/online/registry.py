@@ -253,7 +253,7 @@ def _base(url: str, logins: dict[tuple[str, str, int | None], Login]) -> _Base:
     except ValueError:
         parts, host, at, login, root, key = urlsplit(""), "", "", "", "", ("", "", None)
     if parts.scheme not in ("http", "https") or not host:
-        raise ManifestError("sources: registries: an address is none", hint="write https://host, or http://host where that is meant")
+        raise ManifestError("sources: registries: an address is none", hint="write https://host, or http://host where meant")
     if at:
         user, _, password = login.partition(":")
         logins[key] = Login(user=unquote(user), password=unquote(password))
