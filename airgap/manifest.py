@@ -390,7 +390,7 @@ def _plain(text: str) -> Json:
         return text.lower() == "true"
     if re.fullmatch(r"[-+]?(?:0|[1-9][0-9]{0,17})", text):
         return int(text)
-    if re.fullmatch(r"[-+]?(?:[0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))(?:[eE][-+]?[0-9]{1,2})?", text):
+    if re.fullmatch(r"[-+]?(?:[0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?", text):
         number = _Fraction(text)
         number.written = text
         return number

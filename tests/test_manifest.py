@@ -235,6 +235,7 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing():
         ("engine: {keep: false}", "engine: 'version' is missing", "keep: true"),
         ("engine: {keep: true, version: '28.5.2'}", "engine.version: a version and `keep: true` contradict", "leave one"),
         ("engine: {version: '28.5.2', daemon: [x]}", "engine.daemon: must be a mapping", ""),
+        ("engine: {version: '28.5.2', daemon: {a: [1, 1e999]}}", "engine.daemon.a[1]: is no number that JSON can hold", ""),
         # platforms, references, names
         ("emulation: {image: x, platforms: [arm64]}", "emulation.platforms[0]: 'arm64' is not a platform", "linux/amd64"),
         ("emulation: {image: x, platforms: []}", "emulation.platforms: lists no platform", ""),
@@ -596,7 +597,7 @@ def test_a_manifest_is_the_same_after_writing_to_json_and_reading(manifest):
 def test_the_canonical_form_does_not_depend_on_how_it_was_written():
     one = parse(SHORT + "plugins: {compose: '2.40.3', buildx: v0.29.1}\nimages: [{image: docker.io/library/alpine:3}]\n")
     two = parse(
-        "platforms: [linux/x86_64]\nimages:\n  - alpine:3\nplugins:\n  buildx: '0.29.1'\n  compose: '2.40.3'\nname: s\nairgap: 1\n"
+        "platforms: [linux/x86_64]\nimages: ['alpine:3']\nplugins: {buildx: '0.29.1', compose: '2.40.3'}\nname: s\nairgap: 1\n"
     )
     assert json.dumps(one.to_json()) == json.dumps(two.to_json())
 
