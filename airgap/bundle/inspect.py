@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One artefact on one platform; `size` is what it weighs uncompressed (files) or on the wire (images), in bytes."""
+    """One artefact on one platform; `size` is what it weighs as upstream serves it, in bytes."""
 
     kind: str
     name: str
@@ -51,12 +51,15 @@ def tree(bundle: Bundle) -> str:
     """Everything with its digest, its source and its voucher, indented by what belongs to what."""
     lock = bundle.lock
     lines = []
-    for item in lock.files:
+    for carried in bundle.index.carried:
+        item = carried.artifact
+        how = f"zstd, {len(carried.frames)} frame(s)" if carried.frames else "as it is"
         lines += [
             f"{item.kind} {item.name} {item.version} {item.platform or ''}".rstrip(),
             f"  from     {item.url}",
             f"  fetched  {item.upstream.digest}  {item.upstream.size} bytes",
             f"  content  {item.content.digest}  {item.content.size} bytes",
+            f"  carried  {carried.blob.digest}  {carried.blob.size} bytes, {how}",
             f"  voucher  {item.voucher.how}: {item.voucher.by}",
         ]
     for image in lock.images:
