@@ -22,7 +22,7 @@ from airgap.oci import Digest, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from importlib.resources.abc import Traversable  # Python 3.11; we run on 3.10
+    from importlib.abc import Traversable  # moved to importlib.resources.abc in 3.11; mypy looks with 3.10's eyes
 
     from airgap.bundle.store import Store
 
