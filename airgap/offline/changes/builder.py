@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from airgap.errors import HostUnsuitable
+from airgap.machine.daemon import DaemonError
 from airgap.machine.run import Result, RunError
 from airgap.offline.changes.base import Context, Record
 from airgap.offline.host import User
@@ -101,15 +102,16 @@ class Built:
         One that cannot be is said and left: buildx makes it at the next build anyway.
         """
         for name in record["running"]:
-            now = ctx.host.daemon.container(name)
-            if now and now.running:
-                continue
             try:
+                now = ctx.host.daemon.container(name)
+                if now and now.running:
+                    continue
                 if now:
                     ctx.host.daemon.start_container(name)
                 else:
                     _buildx(step, ctx, ["inspect", "--bootstrap", step.name], timeout=BOOT_SECONDS)
-            except RunError as cause:
+            except (RunError, DaemonError) as cause:
+                # Users share a container of one name, so it may have come with the very engine that is gone again.
                 ctx.progress.say("left", f"{name} will be made by the next build: {cause.message}", name=name)
 
     def _refuse_context(self, step: Builder, ctx: Context, user: User) -> None:
