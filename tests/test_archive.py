@@ -13,7 +13,6 @@ from airgap.bundle import ustar
 from airgap.bundle.archive import Bundle, verify
 from airgap.errors import AirgapError, BundleError, DigestMismatch, FetchError, UsageError
 from airgap.oci import Digest, ImageManifest
-from airgap.progress import SILENT
 from tests.sample import ingredients
 
 if TYPE_CHECKING:
@@ -241,6 +240,7 @@ def test_members_dropped_doubled_added_swapped_or_grown_are_refused(made, tmp_pa
         ]
         for case in cases:
             refusal(rebuilt(path, bad, case))
+        assert "nothing in the bundle names it" in refusal(rebuilt(path, bad, cases[-2])).message or number < 4
     # The same way round it is accepted: the refusals are not the rebuilding's fault.
     Bundle.at(rebuilt(path, bad, parts)).close()
     assert bad.read_bytes() == path.read_bytes()
@@ -421,8 +421,10 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", target], check=False).returncode:
         pytest.skip("this container may not mount")
     try:
+        progress = Counting()
         with pytest.raises(FetchError, match=r"needs \d+ bytes, 524288 are free") as caught:
-            parts.write(target / "b.tar", progress=SILENT)
+            parts.write(target / "b.tar", progress=progress)
+        assert progress.totals == []
         assert caught.value.exit_code == 6
         assert leftovers(target) == []
     finally:

@@ -141,7 +141,7 @@ def test_declared_sizes_are_limits(store):
     for lie in (1, 1 << 20, bomb.frames[0].content - 1, bomb.frames[0].content + 1):
         first = Frame(lie, bomb.frames[0].blob)
         told = Packed(Blob(bomb.content.digest, lie), Blob(bomb.blob.digest, first.blob), (first,))
-        with pytest.raises(DigestMismatch):
+        with pytest.raises(DigestMismatch, match=f"claims {bomb.frames[0].content} bytes, {lie} were declared"):
             list(frames.decompress(reader(blob), told, name="x"))
     told = Packed(Blob(Digest.of(b"other"), bomb.content.size), bomb.blob, bomb.frames)
     with pytest.raises(DigestMismatch, match="expected sha256:"):

@@ -161,6 +161,33 @@ def test_damaged_and_hostile_layers_are_bundle_errors(layer):
     assert Image(layer).lacks("a")
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_asks_for_memory_gets_none(kind):
+    layer = huge_header(kind, 3 << 20) + bytes(3 << 20) + tar(("a", b"a"))
+    with pytest.raises(BundleError, match="more than any path needs"):
+        Image(layer).file("a")
+
+
+@pytest.mark.parametrize("layer", [tar(("a", b"found")), gzip.compress(tar(("a", b"found")))])
+def test_damage_behind_the_file_and_behind_the_tar_is_found_all_the_same(layer):
+    image = Image(layer + bytes(4 << 20) if layer[:1] == b"a" else layer)
+
+    class Verified(io.BytesIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            if not data or self.tell() == len(self.getbuffer()):
+                raise DigestMismatch("the layer is damaged")
+            return data
+
+        def readinto(self, buffer):
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+
+    with pytest.raises(DigestMismatch):
+        b"".join(image_file(lambda digest: Verified(image.blobs[digest]), image.manifest, "a"))
+
+
 @pytest.mark.parametrize(
     "record",
     [b"9 path=a\n", b"99 path=a\n", b"path=a\n", b"0 path=a\n", b"-9 path=a\n", b"11 size=-1\n", b"12 size=1e9\n"],

@@ -169,7 +169,7 @@ class Index:
             index = cls.build(lock, carried, members=members, lock_blob=config)
         except (KeyError, ValueError) as cause:
             raise BundleError(f"{name}: its lock cannot be written as it stands ({cause})") from cause
-        if index.data != data or index.artifact != artifact:
+        if index.data != data:  # which holds the digest of the manifest, so that is compared, too
             raise BundleError(f"{name}: index.json or the bundle's manifest does not follow from its lock", hint=_NEWER)
         return index
 
