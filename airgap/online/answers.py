@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urljoin
 
 from airgap.errors import DigestMismatch, FetchError
+from airgap.machine.run import printable
 from airgap.online import headers as field
 from airgap.online.headers import public
 from airgap.online.transport import Answer, Failure
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 10
-PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+GOOD: Final = frozenset({200, 206})
+PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """What a server answers that is not well, or asks for patience."""
 ERROR_BODY: Final = 8 << 10
 
@@ -33,10 +36,10 @@ class NotThere(FetchError):
         self.body = body
 
 
-def accept(answer: Answer, *, now: float) -> None:
-    """Nothing for 200 and 206; NotThere or Failure for every other status. `now` is in seconds since the epoch."""
+def accept(answer: Answer, *, now: float, good: frozenset[int] = GOOD) -> None:
+    """Nothing for the good ones; NotThere or Failure for every other status. `now` is in seconds since the epoch."""
     status, place = answer.status, public(answer.url)
-    if status in (200, 206):
+    if status in good:
         return
     body = answer.begin(ERROR_BODY)
     if status in (404, 410):
@@ -96,3 +99,20 @@ def gathered(failures: Sequence[FetchError | DigestMismatch], what: str) -> Fetc
     error = kind(message, hint=worst.hint)
     error.__cause__ = worst
     return error
+
+
+def registry_errors(body: bytes) -> tuple[tuple[str, str], ...]:
+    """Code and message of each error in the body of a registry's refusal, as far as it is any; both may be empty."""
+    try:
+        rows = json.loads(body)["errors"]
+        return tuple((str(row.get("code") or ""), str(row.get("message") or "")) for row in rows)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ()
+
+
+def quoted(body: bytes) -> str:
+    """A registry's own words from the body of its refusal, in brackets; empty if there are none."""
+    for row in registry_errors(body)[:1]:
+        words = ": ".join(word for word in row if word)
+        return f" ({printable(words.replace(chr(10), ' '), limit=200)})" if words else ""
+    return ""

@@ -7,7 +7,6 @@ computed here, from what came.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from airgap.oci import (
     Digest,
     Reference,
 )
+from airgap.online.answers import quoted
 from airgap.online.credentials import Credentials, Login
 from airgap.online.headers import next_link, origin
 from airgap.online.tokens import Keys
@@ -227,7 +227,7 @@ class Registry:
         try:
             yield
         except NotThere as cause:
-            text = f"{name}: {base.host} has no such image{_said(cause.body)}"
+            text = f"{name}: {base.host} has no such image{quoted(cause.body)}"
             raise NotThere(text, hint="check the name and the tag") from cause
         except Failure as cause:
             hint = cause.hint
@@ -237,7 +237,7 @@ class Registry:
                 hint = f"wait until the limit is lifted, or `{login}` and run the same command again; what came is kept"
                 self._tell(base, f"{base.host} lets us pull no more images for now")
             raise Failure(
-                f"{name}: {cause.message}{_said(cause.body)}", hint=hint, again=False, status=cause.status, headers=cause.headers
+                f"{name}: {cause.message}{quoted(cause.body)}", hint=hint, again=False, status=cause.status, headers=cause.headers
             ) from cause
         except DigestMismatch as cause:
             raise DigestMismatch(f"{name}: {cause.message}", hint=cause.hint) from cause
@@ -286,13 +286,3 @@ def _media_type(data: bytes, content_type: str, *, name: str) -> str:
     if index == lone or (kind in INDEXES) != index:
         raise FetchError(f"{name}: says it is {kind}, but is not", hint="whoever made this image should make it anew")
     return kind
-
-
-def _said(body: bytes) -> str:
-    """The registry's own words from the body of its refusal, as far as they are any."""
-    try:
-        first = json.loads(body)["errors"][0]
-        words = [str(first[key]) for key in ("code", "message") if first.get(key)]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return ""
-    return f" ({printable(': '.join(words).replace(chr(10), ' '), limit=200)})"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Final
 
@@ -45,8 +47,34 @@ class Failure(FetchError):
         self.again, self.after, self.status, self.headers, self.body = again, after, status, headers or {}, body
 
 
+class Untrusted(Failure):
+    """A server whose certificate is none that we trust."""
+
+
 class Stopped(FetchError):
     """Given up because something else failed or the user stopped it; what came is kept for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A body of `size` bytes that is sent as it is read; `pieces` begins anew at each call, once for each attempt.
+
+    What it raises of ours ends the exchange and reaches the caller as it is.
+    """
+
+    size: int
+    pieces: Callable[[], Iterator[bytes]]
+
+    def __len__(self) -> int:
+        """What requests takes for Content-Length."""
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """As requests wants to read it."""
+        return self.pieces()
+
+
+Body = bytes | Outgoing
 
 
 class Answer:
@@ -92,11 +120,15 @@ class Answer:
 class Transport:
     """Exchanges, for several threads at once.
 
-    `connect` and `stall` are seconds: until a connection is there, and between two arrivals of bytes on it.
+    `connect` and `stall` are seconds: until a connection is there or takes the next piece of a body, and between two arrivals of
+    bytes on it. `ca` is a file with the certificates to trust, instead of what the environment says.
     """
 
-    def __init__(self, *, connect: float, stall: float, adapter: requests.adapters.BaseAdapter | None = None) -> None:
+    def __init__(
+        self, *, connect: float, stall: float, ca: str = "", adapter: requests.adapters.BaseAdapter | None = None
+    ) -> None:
         self._timeout = (connect, stall)
+        self._ca = ca
         # The session only prepares requests and reads the environment: its own `send` would read the whole body of a redirect.
         self._session = requests.Session()
         self._adapter = adapter or requests.adapters.HTTPAdapter(pool_connections=16, pool_maxsize=16)
@@ -104,14 +136,16 @@ class Transport:
         self._lock = threading.Lock()
         self._open: set[Answer] = set()
 
-    def open(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    def open(self, method: str, url: str, headers: Mapping[str, str], body: Body = b"") -> Answer:
         """The answer, whatever its status, with its body unread. Raises Failure or Stopped."""
         self.check()
+        if isinstance(body, Outgoing):
+            body = Outgoing(body.size, partial(self._checked, body))
         try:
             fields = {"Accept-Encoding": "identity", **headers}
             request = requests.Request(method, url, headers=fields, data=body or None, auth=_given)
             prepared = self._session.prepare_request(request)
-            settings = self._session.merge_environment_settings(prepared.url or url, {}, True, True, None)
+            settings = self._session.merge_environment_settings(prepared.url or url, {}, True, self._ca or True, None)
             response = self._adapter.send(
                 prepared, stream=True, timeout=self._timeout, verify=settings["verify"] or True, cert=settings["cert"],
                 proxies=settings["proxies"],
@@ -123,6 +157,11 @@ class Transport:
         with self._lock:
             self._open.add(answer)
         return answer
+
+    def _checked(self, body: Outgoing) -> Iterator[bytes]:
+        for piece in body:
+            self.check()
+            yield piece
 
     def forget(self, answer: Answer) -> None:
         """The answer needs no waking any more."""
@@ -162,7 +201,7 @@ def failure(cause: BaseException, url: str, *, during: str = "") -> Failure:
     chain = tuple(_chain(cause))
     place = public(url)
     if shown := next((item for item in chain if isinstance(item, ssl.SSLCertVerificationError)), None):
-        return Failure(
+        return Untrusted(
             f"{place}: its certificate is not trusted ({shown.verify_message or shown.reason})",
             hint="if a proxy of yours opens TLS, set REQUESTS_CA_BUNDLE to a file with its CA, "
             "often /etc/ssl/certs/ca-certificates.crt",
@@ -198,7 +237,7 @@ def _words(chain: tuple[BaseException, ...], host: str) -> tuple[str, str | None
         if any(isinstance(item, classes) for item in chain):
             return what.format(host=host), hint
     if tls := next((item for item in chain if isinstance(item, ssl.SSLError)), None):
-        return f"TLS failed ({tls.reason or 'broken off'})", "is it really https there?"
+        return f"TLS failed ({tls.reason or 'broken off'})", "is it really https there? If it is plain HTTP, write http://"
     for item in reversed(chain):
         # requests' own exceptions are OSErrors too, and some carry whole addresses as text.
         if isinstance(item, OSError) and not isinstance(item, requests.RequestException) and item.strerror:
