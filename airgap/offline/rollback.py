@@ -168,6 +168,9 @@ def _differences(host: Host, entries: Sequence[Entry]) -> Iterator[str]:
     remembered: dict[str, Snapshot] = {}
     services: dict[str, bool] = {}
     for entry in entries:
+        owner = getattr(entry.step, "owner", "") or getattr(entry.step, "user", "")
+        if owner and host.user(owner) is None:
+            continue  # gone since then, and the home with it
         for snapshot in snapshots(entry.record):
             remembered.setdefault(snapshot.path, snapshot)
         if isinstance(entry.step, Service):
