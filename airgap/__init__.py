@@ -6,6 +6,7 @@
     errors      every error a person sees, and its exit code
     progress    how a verb tells what it is doing, without knowing who listens
     document    structured texts: bounded, typed, precise about where they are wrong
+    yamltext    YAML, strictly for manifests and loosely for others' files
     oci         OCI's words as values: digest, platform, reference, descriptor, index, manifest
     elf         whose machine code a file is, and the smallest program that proves it runs
     manifest    what a site asks for
@@ -13,6 +14,7 @@
     upstreams   how upstreams name their files, versions and checksums
     steps       the closed vocabulary of reversible changes to a host
     kinds       engine, plugin, emulation, image, builder, runtime: what each wants fetched, and what it does to a host
+    projects    what a project's Dockerfiles, compose and bake files need, and what of it a site lacks
     bundle      what travels: store, frames, layout, the tar and how it is read
     machine     this machine's programs and its Docker engine
     online      with internet: resolve, fetch, pack

@@ -1,8 +1,7 @@
 """The manifest: what a site asks for, read from YAML by people and from JSON inside a lock.
 
 YAML is taken without its traps: versions are never numbers, `no` is never false, a key never stands twice, and anchors do not
-exist, so that a small file is a small document. PyYAML is only asked for events, and only where YAML is read: the installing side
-reads manifests out of locks and does not carry it.
+exist, so that a small file is a small document (see `yamltext`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from airgap.asks import (
@@ -25,10 +24,11 @@ from airgap.asks import (
     RuntimeAsk,
     TlsAsk,
 )
-from airgap.document import Json, Node, below
+from airgap.document import Json, Node
 from airgap.errors import ManifestError
 from airgap.fields import distinct, dropped, matching, one_each, read_host, read_linux, read_user, read_version
 from airgap.oci import Platform
+from airgap.yamltext import DEPTH, parse_yaml
 
 __all__ = [
     "BuilderAsk",
@@ -48,8 +48,6 @@ __all__ = [
 T = TypeVar("T")
 
 FORMAT: Final = 1
-LIMIT: Final = 256 << 10
-DEPTH: Final = 32
 PLUGINS: Final = ("buildx", "compose")
 
 
@@ -274,124 +272,3 @@ def _read_builders(node: Node | None) -> tuple[BuilderAsk, ...]:
     if len(used) > 1:
         node.fail(f"{' and '.join(used)} all say `use: true`", hint="only one builder can be the default; say it of that one")
     return builders
-
-
-# ---- YAML ------------------------------------------------------------------------------------------------------------
-
-
-class _Fraction(float):
-    """A number with a point, which remembers how it was written: 1.20 is a version somebody forgot to quote, not 1.2."""
-
-    written: str
-
-    def __str__(self) -> str:
-        """As it stands in the file."""
-        return self.written
-
-
-def parse_yaml(data: bytes, *, name: str) -> Node:
-    """The document in `data`, with lines in its complaints.
-
-    Raises ManifestError: not YAML, too large, too deep, a key given twice, an anchor, alias or tag, or a second document.
-    """
-    import yaml  # noqa: PLC0415 - the installing side has no PyYAML
-
-    if len(data) > LIMIT:
-        raise ManifestError(f"{name}: {len(data)} bytes are more than the {LIMIT} a manifest may have")
-    try:
-        reader = _Reader(yaml.parse(data.decode("utf-8-sig"), Loader=yaml.SafeLoader), yaml=yaml, name=name)
-        value = reader.document()
-    except UnicodeDecodeError as cause:
-        line = data[: cause.start].count(b"\n") + 1
-        raise ManifestError(f"{name}:{line}: not UTF-8 text", hint="save the file as UTF-8") from cause
-    except yaml.MarkedYAMLError as cause:
-        mark = cause.problem_mark or cause.context_mark
-        problem = str(cause.problem or cause.context)
-        hint = "indent with blanks; YAML does not take tabs" if "\\t" in problem else None
-        raise ManifestError(f"{name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}", hint=hint) from cause
-    except yaml.YAMLError as cause:
-        raise ManifestError(f"{name}: not valid YAML: {str(cause).splitlines()[0]}") from cause
-    return Node(value, path="", error=ManifestError, lookup=reader.place)
-
-
-class _Reader:
-    """Builds a value from YAML's events, and remembers the line on which each place begins.
-
-    Plain words are read by YAML 1.2's core rules: null, true and false, decimal numbers; everything else is text, `no` and
-    0755 and 2026-08-20 too.
-    """
-
-    def __init__(self, events: Iterator[Any], *, yaml: Any, name: str) -> None:
-        self._events = events
-        self._yaml = yaml
-        self._name = name
-        self._lines: dict[str, int] = {}
-
-    def place(self, path: str) -> str:
-        """`site.yaml:12: plugins.buildx`; a place that is not in the file has the line of what it would be in."""
-        known = path
-        while known and known not in self._lines:
-            known = re.sub(r"(?:^|\.)[^.\[]*$|\[[0-9]*\]?$", "", known)
-        line = f":{self._lines[known]}" if known else ""
-        return f"{self._name}{line}{f': {path}' if path else ''}"
-
-    def document(self) -> Json:
-        """The one document there is; None if the file is empty."""
-        next(self._events)
-        if isinstance(next(self._events), self._yaml.StreamEndEvent):
-            return None
-        value = self._value(next(self._events), path="", depth=0)
-        next(self._events)
-        after = next(self._events)
-        if not isinstance(after, self._yaml.StreamEndEvent):
-            self._fail(after, "a second document begins here", hint="one file is one manifest; take the `---` out")
-        return value
-
-    def _fail(self, event: Any, message: str, *, hint: str | None = None) -> NoReturn:
-        raise ManifestError(f"{self._name}:{event.start_mark.line + 1}: {message}", hint=hint)
-
-    def _value(self, event: Any, *, path: str, depth: int) -> Json:
-        if event.anchor is not None:
-            self._fail(event, f"anchors and aliases ({event.anchor[:40]!r}) are not taken", hint="write it out where it is meant")
-        if getattr(event, "tag", None) is not None:
-            self._fail(event, f"tags ({event.tag[:60]!r}) are not taken", hint="leave it out; write text in quotes")
-        if depth > DEPTH:
-            self._fail(event, f"more than {DEPTH} levels deep")
-        if isinstance(event, self._yaml.ScalarEvent):
-            return _plain(event.value) if event.implicit[0] else event.value
-        if isinstance(event, self._yaml.MappingStartEvent):
-            return self._mapping(path, depth)
-        found: list[Json] = []
-        while not isinstance(item := next(self._events), self._yaml.SequenceEndEvent):
-            place = below(path, len(found))
-            self._lines[place] = item.start_mark.line + 1
-            found.append(self._value(item, path=place, depth=depth + 1))
-        return found
-
-    def _mapping(self, path: str, depth: int) -> dict[str, Json]:
-        found: dict[str, Json] = {}
-        while not isinstance(event := next(self._events), self._yaml.MappingEndEvent):
-            key = self._value(event, path=path, depth=depth + 1)
-            if not isinstance(key, str):
-                hint = None if isinstance(key, dict | list) else f'write it in quotes: "{event.value}"'
-                self._fail(event, f"a key must be text, not {type(key).__name__}", hint=hint)
-            place = below(path, key)
-            if key in found:
-                self._fail(event, f"{place}: the key is given twice, first on line {self._lines[place]}", hint="leave one out")
-            self._lines[place] = event.start_mark.line + 1
-            found[key] = self._value(next(self._events), path=place, depth=depth + 1)
-        return found
-
-
-def _plain(text: str) -> Json:
-    if text in ("", "~", "null", "Null", "NULL"):
-        return None
-    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
-        return text.lower() == "true"
-    if re.fullmatch(r"[-+]?(?:0|[1-9][0-9]{0,17})", text):
-        return int(text)
-    if re.fullmatch(r"[-+]?(?:[0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?", text):
-        number = _Fraction(text)
-        number.written = text
-        return number
-    return text

@@ -22,7 +22,7 @@ IMPORTERS = {
     "requests": {"online/transport.py"},
     "urllib3": {"online/transport.py", "machine/daemon.py"},
     "zstandard": {"bundle/frames.py"},
-    "yaml": {"manifest.py"},
+    "yaml": {"yamltext.py"},
     "subprocess": {"machine/run.py"},
     "cryptography": {"bundle/signing.py"},
 }

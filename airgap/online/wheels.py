@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from airgap.bundle.store import Store
 
 KIND: Final = "wheel"
-OFFLINE: Final = ("click", "cryptography", "docker", "tqdm", "zstandard")
-"""What the installing side imports. requests comes along because the docker SDK needs it; YAML is read by the packer only."""
+OFFLINE: Final = ("click", "cryptography", "docker", "pyyaml", "tqdm", "zstandard")
+"""What the installing side imports. requests comes along because the docker SDK needs it; only `airgap lint` reads YAML there."""
 
 # manylinux2014 is glibc 2.17, the floor we promise (lab.md); riscv64 came to manylinux at 2.39.
 TAGS: Final = {
