@@ -140,7 +140,12 @@ def _buildx(site: Site) -> Iterator[Row]:
     version, engine = builder.buildx_version(site), site.engine_version
     least = (25, 0) if (0, 31) <= version < (0, 33) else (19, 3) if version >= (0, 33) else (18, 9)
     yield row(
-        "buildx and engine", f"buildx {version[0]}.{version[1]}, engine {engine[0]}.{engine[1]:02}",
-        f"engine {least[0]}.{least[1]:02} or newer for this buildx", "pack with plugins: {buildx: \"0.30.1\"}, which serves 18.09 to 29",
+        "buildx and engine", f"buildx {version[0]}.{version[1]}, engine {_release(engine)}",
+        f"engine {_release(least)} or newer for this buildx", "pack with plugins: {buildx: \"0.30.1\"}, which serves 18.09 to 29",
         good=engine >= least,
     )  # fmt: skip
+
+
+def _release(version: tuple[int, int]) -> str:
+    """As Docker writes it: 18.09 and 19.03 were months, 28.5 is a number."""
+    return f"{version[0]}.{version[1]:02}" if version[0] < 20 else f"{version[0]}.{version[1]}"

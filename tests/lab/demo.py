@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab import site
+from tests.lab import runtime, site
 from tests.lab.cache import cache_root, require_tools, why_not
 from tests.lab.host import SiteHost, alone, bare_tree
 from tests.lab.servers import Upstream
@@ -59,22 +59,31 @@ def main() -> int:
         print(f"the demo cannot run here: {reason}", file=sys.stderr)
         return 1
     story = Story()
-    with ExitStack() as stack:
-        stack.enter_context(alone())
-        work = Path(tempfile.mkdtemp(prefix="demo-", dir=cache_root()))
-        stack.callback(shutil.rmtree, work, ignore_errors=True)
-        online(story, stack, work)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(alone())
+            work = Path(tempfile.mkdtemp(prefix="demo-", dir=cache_root()))
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
+            online(story, stack, work)
+    except RuntimeError as cause:
+        print(f"\nthis did not work:\n{cause}", file=sys.stderr)
+        return 1
     story.end()
     return 0
 
 
 def online(story: Story, stack: ExitStack, work: Path) -> None:
     """The machine with internet: pack, look, and over to the site."""
-    with story.part("A small internet on this machine: Docker's downloads, GitHub's releases, a registry (first run: minutes)"):
-        require_tools()
-        upstream = stack.enter_context(Upstream(arches=("amd64",)))
+    require_tools()
+    with story.part("A private Python for the host, compiled for glibc 2.17 (the first run takes 5 minutes, later ones find it)"):
+        runtime.ensure("x86_64")
+    with story.part("A bare Debian for the host (the first run takes a minute or two, later ones find it)"):
         bare_tree()
-        story.say(upstream.sources_yaml())
+    with story.part("A small internet on this machine, made of Debian's packages (the first run fetches some 600 MB)"):
+        upstream = stack.enter_context(Upstream(arches=("amd64",)))
+        for name, places in {**upstream.sources, **upstream.sources["registries"]}.items():
+            if isinstance(places, list):
+                story.say(f"{name:14} {', '.join(places)}")
     disc = work / "disc"
     disc.mkdir()
     with story.part("airgap pack: everything the site asks for, into one file"):
@@ -94,7 +103,7 @@ def online(story: Story, stack: ExitStack, work: Path) -> None:
 
 def offline(story: Story, host: SiteHost, bundle: Path) -> None:
     """The site: install, build, reboot, build, and back."""
-    before = host.snapshot()
+    before = site.compared(host)
     with story.part("sh install.sh --plan: what would be done, and nothing is changed"):
         story.say(site.install(host, bundle, "--plan").out)
     with story.part("sh install.sh: engine, buildx, emulation, images, builders, and the proof that they work"):
@@ -108,18 +117,19 @@ def offline(story: Story, host: SiteHost, bundle: Path) -> None:
             built(story, site.build(host, builder))
     with story.part("The host reboots; the kernel forgets its emulators, the unit brings them back"):
         had = host.emulation()
-        host.reboot()
-        story.say(f"registered before: {', '.join(sorted(had))}; after: {', '.join(sorted(host.emulation()))}")
+        host.power_off()
+        lost = host.emulation()
+        host.power_on()
+        for when, there in {"before": had, "while it was off": lost, "after": host.emulation()}.items():
+            story.say(f"{when}: {', '.join(sorted(there)) or 'none'}")
     with story.part("airgap status and airgap doctor"):
         story.say(host.run(["airgap", "status"], timeout=120).out)
         story.say(host.run(["airgap", "doctor"], timeout=300).out)
     with story.part("Build again"):
         built(story, site.build(host, "mybuilder"))
     with story.part("airgap rollback: the host as it was"):
-        story.say(host.run(["/opt/airgap/current/airgap", "rollback"], check=False, timeout=300).out)
-        after = host.snapshot()
-        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        story.say("differences: " + (", ".join(changed[:12]) or "none"))
+        story.say(host.run(["airgap", "rollback"], timeout=300).out)
+        story.say("not as before: " + ("; ".join(site.differences(before, site.compared(host))) or "nothing"))
 
 
 def built(story: Story, machines: dict[str, str]) -> None:

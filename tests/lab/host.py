@@ -205,7 +205,7 @@ class SiteHost:
                 self._prepare(self.tree)
             with self._binfmt() as registry:
                 self._foreign = frozenset(item.name for item in registry.iterdir())
-            self._boot()
+            self.power_on()
         except BaseException:
             self.close()
             raise
@@ -255,13 +255,40 @@ class SiteHost:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", "200", "-u", unit], check=False).out
 
     def reboot(self) -> None:
-        """Shut down cleanly and boot again; what the kernel would have forgotten is forgotten."""
+        """Shut down cleanly and boot again."""
         self.power_off()
-        self._forget_emulation()
-        self._boot()
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Boot; HostError if systemd has not started everything within a minute and a half."""
+        words = [
+            "systemd-nspawn", "-q", "-D", str(self.tree), "--private-network", "--boot", "--register=no",
+            f"--machine=airgap-{self.folder.name.replace('_', 'x')}", "--hostname=site1", "--capability=all",
+            "--system-call-filter=@keyring bpf", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe",
+        ]  # fmt: skip
+        if not Path("/run/systemd/system").exists():
+            words.append("--keep-unit")  # nobody here who could give it a unit of its own
+        if self._media:
+            words.append(f"--bind-ro={self._media}:{MEDIA}")
+        with (self.folder / "console").open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                env={"PATH": PATH, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 90
+        state = ""
+        while state not in ("running", "degraded"):
+            if time.monotonic() > deadline or self._nspawn.poll() is not None:
+                console_text = (self.folder / "console").read_text(errors="replace")[-3000:]
+                raise HostError(f"the host did not boot ({state or 'no PID 1'}):\n{console_text}")
+            time.sleep(0.1)
+            self._leader = self._leader or self._find_leader()
+            if self._leader:
+                with suppress(HostError):
+                    state = self.run(["systemctl", "is-system-running"], check=False, timeout=20).out.strip()
 
     def power_off(self) -> None:
-        """A clean shutdown; pulled by the plug if that takes too long."""
+        """A clean shutdown, or the plug pulled if that takes too long; afterwards the kernel has forgotten its emulators."""
         if self._nspawn is None:
             return
         with suppress(HostError):
@@ -272,6 +299,7 @@ class SiteHost:
             self._kill()
         self._nspawn = None
         self._leader = 0
+        self._forget_emulation()
 
     def emulation(self) -> frozenset[str]:
         """The binfmt entries that came while this host lived."""
@@ -305,33 +333,6 @@ class SiteHost:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- how ---------------------------------------------------------------------------------------------------------
-
-    def _boot(self) -> None:
-        words = [
-            "systemd-nspawn", "-q", "-D", str(self.tree), "--private-network", "--boot", "--register=no",
-            f"--machine=airgap-{self.folder.name.replace('_', 'x')}", "--hostname=site1", "--capability=all",
-            "--system-call-filter=@keyring bpf", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe",
-        ]  # fmt: skip
-        if not Path("/run/systemd/system").exists():
-            words.append("--keep-unit")  # nobody here who could give it a unit of its own
-        if self._media:
-            words.append(f"--bind-ro={self._media}:{MEDIA}")
-        with (self.folder / "console").open("ab") as console:
-            self._nspawn = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env={"PATH": PATH, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + 90
-        state = ""
-        while state not in ("running", "degraded"):
-            if time.monotonic() > deadline or self._nspawn.poll() is not None:
-                console_text = (self.folder / "console").read_text(errors="replace")[-3000:]
-                raise HostError(f"the host did not boot ({state or 'no PID 1'}):\n{console_text}")
-            time.sleep(0.1)
-            self._leader = self._leader or self._find_leader()
-            if self._leader:
-                with suppress(HostError):
-                    state = self.run(["systemctl", "is-system-running"], check=False, timeout=20).out.strip()
 
     def _find_leader(self) -> int:
         """The host's PID 1: the child of nspawn that is number 1 in its own namespace."""

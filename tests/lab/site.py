@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ from tests.lab.cache import unpacked
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.lab.host import Done, SiteHost
+    from tests.lab.host import Done, Entry, SiteHost
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -32,6 +33,12 @@ COPY busybox-$TARGETARCH /bin/busybox
 RUN ["/bin/busybox", "sh", "-c", "/bin/busybox uname -m > /machine"]
 CMD ["/bin/busybox", "cat", "/machine"]
 """
+
+
+# Where airgap keeps its own books and runtime, and what containerd, groupadd and root's own build commands leave behind.
+LEFT = re.compile(
+    r"/opt(/(airgap|containerd)(/.*)?)?|/var/lib(/airgap(/.*)?)?|/root(/(\.docker|app|install\.sh).*)?|/etc/(group|gshadow|passwd|shadow)-"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,17 @@ def install(host: SiteHost, bundle: Path, *options: str, timeout: float = 600, c
     carried = f"/media/{bundle.name}"
     host.run(["tar", "-xf", carried, "install.sh"], cwd="/root")
     return host.run(["sh", "install.sh", carried, *options], cwd="/root", timeout=timeout, check=check)
+
+
+def compared(host: SiteHost) -> dict[str, Entry]:
+    """The host's files, without those that are left by design: see LEFT."""
+    return {path: entry for path, entry in host.snapshot().items() if not LEFT.fullmatch(path)}
+
+
+def differences(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[str]:
+    """What became of each path that is not what it was."""
+    paths = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    return [f"{path}: {before.get(path)} -> {after.get(path)}" for path in paths]
 
 
 def application(host: SiteHost, folder: str = "root/app") -> None:
