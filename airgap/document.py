@@ -42,6 +42,7 @@ class Node:
         error: type[AirgapError],
         lookup: Callable[[str], str] | None = None,
     ) -> None:
+        """A document's root has the path ""; without `lookup` complaints show paths as they are."""
         self.value = value
         self.path = path
         self.error = error

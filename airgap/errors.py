@@ -30,6 +30,7 @@ class AirgapError(Exception):
     exit_code = BUG
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """`hint` is a sentence of its own, in the imperative."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -71,7 +72,7 @@ class BundleError(AirgapError):
     exit_code = 10
 
 
-class DigestMismatch(BundleError):
+class DigestMismatch(BundleError):  # noqa: N818 - it names what is the matter, as the picture above shows
     """Content is not what its digest promises."""
 
     exit_code = 11
@@ -83,7 +84,7 @@ class SignatureError(BundleError):
     exit_code = 12
 
 
-class HostUnsuitable(AirgapError):
+class HostUnsuitable(AirgapError):  # noqa: N818 - as above
     """The host cannot take this; nothing was changed."""
 
     exit_code = 20
@@ -101,7 +102,7 @@ class PutBackFailed(StepFailed):
     exit_code = 22
 
 
-class Interrupted(AirgapError):
+class Interrupted(AirgapError):  # noqa: N818 - as above
     """Stopped by the user; what was begun was put back."""
 
     exit_code = 130

@@ -42,6 +42,7 @@ class Digest:
     hex: str
 
     def __str__(self) -> str:
+        """`sha256:<hex>`, as OCI writes it."""
         return f"sha256:{self.hex}"
 
     @classmethod
@@ -76,6 +77,7 @@ class Platform:
     variant: str = ""
 
     def __str__(self) -> str:
+        """`linux/arm/v7`, as docker's --platform takes it."""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
     @classmethod
@@ -107,6 +109,7 @@ class Reference:
     digest: Digest | None = None
 
     def __str__(self) -> str:
+        """The full name, with nothing left to defaults."""
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.registry}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 

@@ -61,6 +61,7 @@ class Version:
         return self._key < other._key
 
     def __str__(self) -> str:
+        """Upstream's own spelling, without the v."""
         return self.text
 
 
