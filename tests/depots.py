@@ -45,7 +45,7 @@ class Door(BaseHTTPRequestHandler):
         with self.depot.lock:
             self.depot.log.append(f"{self.command} {unquote(self.path)}")
             self.depot.authorizations.append((parts.path, self.headers.get("Authorization", "")))
-            trouble = next((item for item in self.depot.trouble if item.fits(self.command, parts.path)), None)
+            trouble = next((item for item in self.depot.trouble if item.fits(self.command, unquote(self.path))), None)
             if trouble:
                 trouble.times -= 1
         try:
@@ -96,15 +96,15 @@ class Door(BaseHTTPRequestHandler):
 
 @dataclass
 class Trouble:
-    """For the next `times` requests that fit: method, and a pattern for the path."""
+    """For the next `times` requests that fit: method, and a pattern for path and query."""
 
     method: str
     pattern: str
     act: Callable[[Door], None]
     times: int = 1
 
-    def fits(self, method: str, path: str) -> bool:
-        return self.times > 0 and method == self.method and bool(re.search(self.pattern, path))
+    def fits(self, method: str, target: str) -> bool:
+        return self.times > 0 and method == self.method and bool(re.search(self.pattern, target))
 
 
 def cut_after(count: int) -> Callable[[Door], None]:
@@ -136,6 +136,8 @@ class FakeDepot:
     oci: bool = True
     mounts: bool = True
     location: str = ""
+    terse: bool = False
+    """Challenges name no scope."""
     trouble: list[Trouble] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     authorizations: list[tuple[str, str]] = field(default_factory=list)
@@ -256,6 +258,7 @@ class FakeDepot:
             if all(self.covered(item, granted) for item in needed) and (granted or match):
                 return True
             challenge = f'Bearer realm="http://{self.host}/token",service="depot",scope="{" ".join(needed)}"'
+            challenge = challenge.partition(",scope")[0] if self.terse else challenge
             door.refuse(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)
             return False
         return True

@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from itertools import accumulate
 
 import pytest
 from cryptography import x509
@@ -191,7 +192,7 @@ def parts(bundle):
 def filled(listener):
     """Whether the gauge of the push came out at its total."""
     total, gauge = next(value for name, value in listener.gauges.items() if name.startswith("push to"))
-    return sum(gauge.steps) == total
+    return sum(gauge.steps) == total == max(accumulate(gauge.steps))
 
 
 # ---- a real registry -------------------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ def test_a_shared_layer_is_sent_once_and_mounted_everywhere_else(whole, pushed, 
 
 
 def test_a_mount_that_is_not_done_becomes_an_upload(whole, pushed, stack):
-    for knobs in ({"mounts": False}, {"trouble": [Trouble("POST", "uploads/$", kept_from_mounting, 999)]}):
+    for knobs in ({"mounts": False}, {"trouble": [Trouble("POST", "uploads/", kept_from_mounting, 999)]}):
         depot = stack.enter_context(depot_serving(**knobs))
         report = pushed(whole, f"http://{depot.host}")
         assert report.mounted == 0
@@ -381,8 +382,9 @@ def test_a_tag_comes_after_its_children_and_they_after_their_blobs(whole, pushed
         assert sum("library/alpine/blobs/" in line for line in before) >= 4
 
 
-def test_tokens_are_asked_for_with_the_scopes_that_each_request_needs(whole, pushed, stack):
-    depot = stack.enter_context(depot_serving(auth="bearer", users={"me": "pw"}))
+@pytest.mark.parametrize("terse", [False, True])
+def test_tokens_are_asked_for_with_the_scopes_that_each_request_needs(whole, pushed, stack, terse):
+    depot = stack.enter_context(depot_serving(auth="bearer", users={"me": "pw"}, terse=terse))
     report = pushed(whole, f"http://{depot.host}/m", login=Login(user="me", password="pw"))
     assert report.mounted == 4
     assert len(depot.tags()) == 4
@@ -492,6 +494,12 @@ def test_a_push_that_is_cut_goes_on_by_itself(whole, pushed, listener, stack, ac
     assert len(depot.tags()) == 4
     assert report.pushed == len(parts(whole)[1])
     assert listener.said("retry")
+    assert filled(listener)
+
+
+def test_the_gauge_takes_back_what_was_sent_in_vain(whole, pushed, listener, stack):
+    trouble = [Trouble("PUT", str(Digest.of(BIG)), cut_after(400_000), 2)]
+    pushed(whole, f"http://{stack.enter_context(depot_serving(trouble=trouble)).host}/m")
     assert filled(listener)
 
 

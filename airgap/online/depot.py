@@ -89,11 +89,10 @@ class Depot:
             place = self._begin(repository, blob.digest, source)
             if not place:
                 return "mounted"
-            at_home = origin(place) == origin(self.target.root)
             fields = {"Content-Type": "application/octet-stream"}
-            door = self._door(repository) if at_home else None
             try:
-                self._web.send("PUT", place, good=frozenset({201}), body=body, headers=fields, door=door)
+                # The door's keys are by origin: a place on another host gets none of this one's.
+                self._web.send("PUT", place, good=frozenset({201}), body=body, headers=fields, door=self._door(repository))
             except NotThere as cause:
                 if any(code == "BLOB_UPLOAD_UNKNOWN" for code, _ in registry_errors(cause.body)):
                     # Its session is gone: several registries behind one name, or one that was started anew.
