@@ -63,7 +63,7 @@ class Depot:
         url = f"{self.target.root}/v2/"
         with self._explained(""):
             try:
-                self._web.patiently(lambda: self._web.send("GET", url, good=frozenset({200, 401})), title=url, retries=1)
+                self._web.patiently(lambda: self._web.send("GET", url, good=frozenset({200, 401})), title="", retries=1)
             except NotThere as cause:
                 raise FetchError(
                     f"{url}: there is a web server, but no registry (404)", hint="check the host and the port, as in docker push"
