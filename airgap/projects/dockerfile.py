@@ -8,10 +8,10 @@ error here, where only images are looked for.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from airgap.oci import Platform
@@ -82,14 +82,19 @@ def needs(text: str, build: Build) -> list[Need]:
     """Every image that building any stage of this file pulls, in the order of its lines.
 
     Frontends and what stands behind --platform=$BUILDPLATFORM are needed for the hosts, everything else for the targets. Never
-    raises; of a file without end only the beginning is read.
+    raises; of a file without end the beginning is read, and that is said.
     """
-    lines = [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n", LINES)[:LINES]]
+    lines = [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n", LINES)]
+    longer = lines[LINES:]
+    del lines[LINES:]
     found: dict[Need, set[Platform]] = {}
     for need in _syntax(lines, build):
         found.setdefault(replace(need, platforms=frozenset()), set()).update(need.platforms)
     escape = _escape(lines)
-    steps = [step for _, step in zip(range(STEPS), _steps(lines, escape), strict=False)]
+    steps = list(islice(_steps(lines, escape), STEPS + 1))
+    if longer or len(steps) > STEPS:
+        why = f"has more than {LINES} lines or {STEPS} instructions; the rest was not read"
+        found[Need(image="…", line=steps[-1].line if steps else 1, how="file", why=why)] = set()
     for host in build.hosts:
         for target in build.targets:
             for need in _Reading(steps, build, escape, host=host, target=target).needs():
@@ -191,24 +196,12 @@ def _heredocs(step: _Step, text: str) -> list[tuple[str, bool]]:
     """The ends of the heredocs that begin on this line, each with whether leading tabs are taken off (`<<-`)."""
     if "<<" not in text:
         return []
-    word, rest = step.word, step.rest
-    if word == "ONBUILD":
-        word, _, rest = _cut(rest)
-        _, rest = _flags(rest, "\\")
-    if word.upper() not in ("RUN", "COPY", "ADD") or _is_json(rest):
+    word = _cut(step.rest)[0] if step.word == "ONBUILD" else step.word
+    if word.upper() not in ("RUN", "COPY", "ADD"):
         return []
+    # The list form needs no care: what begins in quotes is no heredoc.
     found = [_HEREDOC.fullmatch(item[0]) for item in _WORDS[r"\\"].finditer(text)]
     return [(re.sub(r"""\\(.)|['"]""", r"\1", match[2]), bool(match[1])) for match in found if match]
-
-
-def _is_json(text: str) -> bool:
-    """Whether this is the list form, `["…", "…"]`, which has no heredocs."""
-    if not text.startswith("["):
-        return False
-    try:
-        return isinstance(json.loads(text), list)
-    except (ValueError, RecursionError):
-        return False
 
 
 # ---- what is needed --------------------------------------------------------------------------------------------------
@@ -218,13 +211,14 @@ class _Reading:
     """One way through the file: on this host, for this target."""
 
     def __init__(self, steps: list[_Step], build: Build, escape: str, *, host: Platform, target: Platform) -> None:
-        self._steps = steps
+        self._steps = steps[:STEPS]
         self._build = build
         self._escape = escape
         self._host, self._target = host, target
         self._known = {**_platform_arguments("BUILD", host), **_platform_arguments("TARGET", target)}
         self._known |= {name: Text(value) for name, value in build.arguments.items() if name in self._known}
-        self._maybe: set[str] = set()
+        # Names that only the build can give a value; None once there are too many to know them all.
+        self._maybe: set[str] | None = set()
         self._stages: set[str] = set()
         self._replaced = {name.lower() for name in build.contexts}
 
@@ -244,7 +238,8 @@ class _Reading:
         """ARG before the first FROM: the build's own value, or the default, or (if none) what stood before."""
         for match in _WORDS["`" if self._escape == "`" else r"\\"].finditer(step.rest):
             name, equals, default = match[0].partition("=")
-            if len(self._known) + len(self._maybe) > ARGUMENTS:
+            if self._maybe is None or len(self._known) + len(self._maybe) > ARGUMENTS:
+                self._maybe = None
                 return
             if name in self._build.arguments:
                 self._known[name] = Text(self._build.arguments[name])

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from airgap.document import read_bounded
+from airgap.document import Json, read_bounded
 from airgap.errors import ManifestError, UsageError
 from airgap.oci import Platform
 from airgap.projects import bake, compose, hcl
 from airgap.projects.dockerfile import Build, Need, Order, needs
-from airgap.yamltext import LOOSE_LIMIT, read_loosely
+from airgap.yamltext import LOOSE_LIMIT, Text, read_loosely
 
 LIMIT: Final = 4 << 20
 ORDERS: Final = 32
+MISSED: Final = 20
 SKIPPED: Final = frozenset({".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__", ".tox", "vendor"})
 DOCKERFILE: Final = re.compile(r"(?i)(?!.*\.dockerignore$)((docker|container)file([.-].+)?|.+\.(docker|container)file)")
 COMPOSE: Final = re.compile(r"(docker-)?compose([.-].+)?\.ya?ml")
@@ -60,8 +61,9 @@ def find(places: Sequence[Path], build: Build) -> list[Found]:
             if target.is_file():
                 orders.setdefault(target, []).append(order)
             elif order.line:
+                name = os.path.normpath(order.dockerfile)[:200]
                 why = f"is to be built here, and there is no {target}"
-                found.append(Found(path, Need(image=order.dockerfile[:200], line=order.line, how="build", why=why)))
+                found.append(Found(path, Need(image=name, line=order.line, how="build", why=why)))
     for path, asked in orders.items():
         found += [Found(path, need) for need in _dockerfile(path, asked, build)]
     return found
@@ -85,14 +87,14 @@ def _parsed(path: Path, build: Build) -> tuple[list[Need], list[Order]]:
             values = _text(dotenv, LOOSE_LIMIT) if dotenv.is_file() else ""
             own, orders = compose.read(read_loosely(text.encode(), name=str(path)), build, dotenv=values)
         elif path.suffix == ".json":
-            own, orders = bake.read(json.loads(text), build)
+            own, orders = bake.read(_Placing(text).place(json.loads(text)), build)
         else:
             own, orders = bake.read(hcl.read(text), build)
     except ManifestError as cause:
         return [_unread(path, cause.message.removeprefix(f"{path}:"))], []
     except (ValueError, RecursionError) as cause:
         return [_unread(path, str(cause))], []
-    return [need if need.line else replace(need, line=_line(text, need.image)) for need in own], orders
+    return [need if need.line else replace(need, line=1) for need in own], orders
 
 
 def _dockerfile(path: Path, orders: Sequence[Order], build: Build) -> list[Need]:
@@ -123,6 +125,28 @@ def _text(path: Path, limit: int) -> str:
     return read_bounded(path, error=ManifestError, limit=limit).decode("utf-8", errors="replace")
 
 
-def _line(text: str, word: str) -> int:
-    """The first line that holds the word; JSON tells no lines."""
-    return text[: max(text.find(word), 0)].count("\n") + 1
+class _Placing:
+    """Gives texts of JSON their lines, which JSON does not tell: they stand in the file in the order they are met here."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at, self._line = 0, 1
+        self._missed = 0
+
+    def place(self, value: Json) -> Json:
+        """The same value; texts that are escaped in a way of their own stay without a line."""
+        if isinstance(value, dict):
+            return {key: self.place(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.place(item) for item in value]
+        if not isinstance(value, str) or self._missed > MISSED:
+            return value
+        found = self._text.find(json.dumps(value, ensure_ascii=False), self._at)
+        if found < 0:
+            self._missed += 1
+            return value
+        self._line += self._text.count("\n", self._at, found)
+        self._at = found
+        placed = Text(value)
+        placed.line = self._line
+        return placed

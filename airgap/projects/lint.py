@@ -108,8 +108,9 @@ def text(rows: Sequence[Row]) -> str:
     """The same for people: what is missing and where it is asked for, what to paste, and what cannot be told."""
     missing = [row for row in rows if row.lacks]
     open_ = [row for row in rows if row.variables or row.why]
-    there = len(rows) - len(missing) - len(open_)
-    parts = [f"{len(rows)} images are asked for: {there} are there, {len(missing)} missing, {len(open_)} cannot be told."]
+    there = sum(not (row.lacks or row.variables or row.why or row.local) for row in rows)
+    what = "1 image is" if len(rows) == 1 else f"{len(rows)} images are"
+    parts = [f"{what} asked for: {there} there, {len(missing)} missing, {len(open_)} cannot be told."]
     for row in missing:
         kept = f" (only {_listed(row.has)})" if row.has else ""
         parts.append(f"\n{row.image}\n    lacks {_listed(row.lacks)}{kept}" + _places(row))
