@@ -13,6 +13,7 @@ from airgap.manifest import Manifest
 from airgap.oci import ATTESTATION_OF, ATTESTATION_TYPE, INDEX, MANIFEST, Descriptor, Digest, Platform, Reference
 from airgap.projects.dockerfile import Build, Need, needs
 from airgap.projects.files import Found, find
+from airgap.projects.holdings import asked, build, held, registries, targets
 from airgap.projects.lint import Row, check, manifest_lines, text
 
 AMD64, ARM64, WINDOWS = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("windows", "amd64")
@@ -39,7 +40,7 @@ def image(name: str, *platforms: Platform) -> ImageArtifact:
 
 
 def rows(dockerfile: str, *have: ImageArtifact, build: Build = BUILD, local: frozenset[str] = frozenset()) -> tuple[Row, ...]:
-    return check([Found(Path("app/Dockerfile"), need) for need in needs(dockerfile, build)], have, local=local)
+    return check([Found(Path("app/Dockerfile"), need) for need in needs(dockerfile, build)], held(have), local=local)
 
 
 def lacks(dockerfile: str, *have: ImageArtifact) -> dict[str, set[str]]:
@@ -110,6 +111,37 @@ def test_any_name_makes_a_row(name: str):
     assert bool(row.lacks) != bool(row.why)
 
 
+SITE = """\
+airgap: 1
+name: site
+platforms: [linux/amd64]
+emulation: {image: "binfmt:1", platforms: [linux/arm64]}
+images: ["alpine:3.22", {image: "golang:1", platforms: [linux/amd64]}, "busybox@sha256:%s"]
+registry: {image: "registry:3", listen: "0.0.0.0:5000", names: ["depot.site:5000"]}
+builders:
+  - name: b
+    image: moby/buildkit:1
+    registries: {harbor.site: {http: true}, docker.io: {mirrors: [m.site]}, quay.io: {mirrors: [m.site]}, m.site: {http: true}}
+"""
+
+
+def test_a_manifest_says_what_its_bundle_will_hold_and_what_the_site_builds_for():
+    site = Manifest.parse((SITE % ("0" * 64)).encode(), name="site.yaml")
+    assert targets(site) == (AMD64, ARM64)
+    assert build(site, arguments={"A": "b"}) == Build(hosts=(AMD64,), targets=(AMD64, ARM64), arguments={"A": "b"})
+    assert build(site, platforms=[ARM64], arguments={}, contexts=["x"]).targets == (ARM64,)
+    both, one = {AMD64, ARM64}, {AMD64}
+    assert {item.reference.familiar[:12]: set(item.platforms) for item in asked(site)} == {
+        "alpine:3.22": both, "golang:1": one, "busybox@sha2": both, "binfmt:1": one, "registry:3": one, "moby/buildki": one,
+    }  # fmt: skip
+    dockerfile = f"FROM alpine:3.22\nFROM golang:1\nFROM busybox:1@sha256:{'0' * 64}\nFROM depot.site:5000/x\nFROM m.site/y\n"
+    wanted = [Found(Path("d"), need) for need in needs(dockerfile, build(site, arguments={}))]
+    found = check(wanted, asked(site), local=registries(site))
+    assert {row.image: row.lacks for row in found if row.lacks} == {"golang:1": (ARM64,)}
+    assert [row.image for row in found if row.local] == ["depot.site:5000/x:latest", "m.site/y:latest"]
+    assert registries(site) == {"depot.site:5000", "harbor.site", "m.site"}
+
+
 # ---- what to do about it ---------------------------------------------------------------------------------------------
 
 
@@ -145,7 +177,7 @@ def test_no_line_asks_for_what_a_manifest_cannot_ask_for():
 def test_people_read_places_lines_to_paste_and_what_cannot_be_told(tmp_path):
     (tmp_path / "Dockerfile").write_text("ARG BASE\nFROM alpine:3.22\nFROM $BASE\nCOPY --from=$BASE a b\nFROM busybox\n")
     have = [image("alpine:3.22", AMD64), image("busybox", AMD64, ARM64)]
-    said = text(check(find([tmp_path], BUILD), have))
+    said = text(check(find([tmp_path], BUILD), held(have)))
     assert said.splitlines()[0] == "4 images are asked for: 1 there, 1 missing, 2 cannot be told."
     assert f"alpine:3.22\n    lacks linux/arm64 (only linux/amd64)\n    {tmp_path}/Dockerfile:2 (FROM)\n" in said
     assert '  - {image: "alpine:3.22", platforms: [linux/amd64, linux/arm64]}' in said

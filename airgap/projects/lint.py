@@ -6,9 +6,9 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from airgap.document import Json
-from airgap.lock import ImageArtifact
 from airgap.oci import Platform, Reference
 from airgap.projects.files import Found
+from airgap.projects.holdings import Held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Row:
         }
 
 
-def check(found: Iterable[Found], have: Sequence[ImageArtifact], *, local: Container[str] = ()) -> tuple[Row, ...]:
+def check(found: Iterable[Found], have: Sequence[Held], *, local: Container[str] = ()) -> tuple[Row, ...]:
     """A row for every image that is asked for, by name; `local` are registries that the bundle need not serve."""
     wanted: dict[Reference, set[Platform]] = {}
     places: dict[Reference | tuple[str, tuple[str, ...], str], dict[str, None]] = {}
@@ -74,20 +74,17 @@ def _key(item: Found) -> Reference | tuple[str, tuple[str, ...], str]:
         return (need.image, (), "is no image reference")
 
 
-def _held(reference: Reference, have: Sequence[ImageArtifact]) -> set[Platform]:
+def _held(reference: Reference, have: Sequence[Held]) -> set[Platform]:
     """The platforms that the site has of this name; where a digest is named, only that counts, whatever tag stands before it."""
-    held: set[Platform] = set()
+    found: set[Platform] = set()
     for image in have:
-        same = (image.reference.registry, image.reference.repository) == (reference.registry, reference.repository)
-        if not same:
+        if (image.reference.registry, image.reference.repository) != (reference.registry, reference.repository):
             continue
         if reference.digest:
-            if reference.digest == image.root.digest:
-                held |= set(image.platforms)
-            held |= {m.platform for m in image.manifests if m.digest == reference.digest and m.platform}
+            found |= image.digests.get(reference.digest, frozenset())
         elif image.reference.tag == reference.tag:
-            held |= set(image.platforms)
-    return held
+            found |= image.platforms
+    return found
 
 
 def manifest_lines(rows: Iterable[Row]) -> str:
