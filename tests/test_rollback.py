@@ -95,6 +95,18 @@ def test_the_engine_that_was_there_before_comes_back_with_its_containers_and_soc
     assert (machine.root / "etc/docker/daemon.json").read_text() == '{"log-driver": "local"}'
 
 
+def test_a_socket_that_waited_for_a_first_client_waits_again(machine: Machine, packer: Packer):
+    machine.package()
+    machine(["systemctl", "stop", "docker.service"])
+    before = world(machine)
+    assert before["units"] == {"docker.socket": "active"}
+    put(machine, packer.bundle(), engine="replace")
+    uninstall(machine.host(), confirm=yes, progress=SILENT)
+    assert world(machine)["units"] == before["units"]
+    machine(["systemctl", "start", "docker.service"])
+    assert machine.engine.version() == "20.10.24"
+
+
 def test_what_users_loaded_meanwhile_stays(machine: Machine, packer: Packer):
     machine.package()
     put(machine, packer.bundle(KEPT))
