@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from airgap.document import Json, Node
 from airgap.fields import (
@@ -137,7 +137,12 @@ class RegistryAsk:
     image: Reference
     listen: str = "0.0.0.0:5000"
     names: tuple[str, ...] = ()
-    tls: TlsAsk | Literal["generate"] | None = None
+    tls: TlsAsk | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens at."""
+        return int(self.listen.rpartition(":")[2])
 
     @classmethod
     def read(cls, node: Node) -> RegistryAsk:
@@ -155,7 +160,7 @@ class RegistryAsk:
     def to_json(self) -> dict[str, Json]:
         """As a manifest writes it."""
         tls = self.tls
-        written = dropped({"cert": tls.cert, "key": tls.key, "ca": tls.ca}) if isinstance(tls, TlsAsk) else tls
+        written = dropped({"cert": tls.cert, "key": tls.key, "ca": tls.ca}) if tls else None
         return dropped({"image": str(self.image), "listen": self.listen, "names": list(self.names), "tls": written})
 
 
@@ -167,10 +172,7 @@ def _read_listen(node: Node) -> str:
     return text
 
 
-def _read_tls(node: Node) -> TlsAsk | Literal["generate"]:
-    if isinstance(node.value, str):
-        matching(node, "generate", "`generate` or a mapping of cert, key and ca")
-        return "generate"
+def _read_tls(node: Node) -> TlsAsk:
     ca = node.find("ca")
     ask = TlsAsk(read_path(node.get("cert")), read_path(node.get("key")), read_path(ca) if ca else "")
     node.done()

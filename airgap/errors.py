@@ -72,7 +72,7 @@ class BundleError(AirgapError):
     exit_code = 10
 
 
-class DigestMismatch(BundleError):  # noqa: N818 - it names what is the matter, as the picture above shows
+class DigestMismatch(BundleError):
     """Content is not what its digest promises."""
 
     exit_code = 11
@@ -84,7 +84,7 @@ class SignatureError(BundleError):
     exit_code = 12
 
 
-class HostUnsuitable(AirgapError):  # noqa: N818 - as above
+class HostUnsuitable(AirgapError):
     """The host cannot take this; nothing was changed."""
 
     exit_code = 20
@@ -102,7 +102,7 @@ class PutBackFailed(StepFailed):
     exit_code = 22
 
 
-class Interrupted(AirgapError):  # noqa: N818 - as above
+class Interrupted(AirgapError):
     """Stopped by the user; what was begun was put back."""
 
     exit_code = 130

@@ -41,7 +41,7 @@ def parse_yaml(data: bytes, *, name: str) -> Node:
 
     Raises ManifestError: not YAML, too large, too deep, a key given twice, an anchor, alias or tag, or a second document.
     """
-    import yaml  # noqa: PLC0415 - 20 ms that only those pay who read YAML
+    import yaml
 
     if len(data) > LIMIT:
         raise ManifestError(f"{name}: {len(data)} bytes are more than the {LIMIT} a manifest may have")
@@ -56,7 +56,7 @@ def read_loosely(data: bytes, *, name: str) -> list[Json]:
     Every scalar that is not null is a `Text`, as written; of a key given twice the last counts; what is tagged `!reset` is None.
     Aliases share what they name. Raises ManifestError: not YAML, over 1 MiB, too deep, or aliases that unfold to very much.
     """
-    import yaml  # noqa: PLC0415 - as above
+    import yaml
 
     if len(data) > LOOSE_LIMIT:
         raise ManifestError(f"{name}: {len(data)} bytes are more than the {LOOSE_LIMIT} that are read")

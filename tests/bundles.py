@@ -75,7 +75,12 @@ class Packer:
         inner = tar(files)
         layer = gzip.compress(inner, mtime=0)
         config = json.dumps(
-            {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(inner))]}, "of": reference}
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(inner))]},
+                "of": reference,
+            }
         ).encode()
         manifest = dump_json(
             {

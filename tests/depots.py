@@ -58,7 +58,7 @@ class Door(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_POST = do_PUT = answer
 
     def handle_one_request(self) -> None:
         try:
@@ -66,7 +66,7 @@ class Door(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         return
 
     def body(self, most: int | None = None) -> bytes:

@@ -274,7 +274,9 @@ class Machine:
         self.write("/usr/bin/docker", program(f"cli={version}"), mode=0o755)
         flags = "-H fd://" if socket else ""
         need = "Requires=docker.socket\n" if socket else ""
-        self.write("/usr/lib/systemd/system/docker.service", f"[Unit]\n{need}[Service]\nExecStart=/usr/bin/dockerd {flags}\n[Install]\n")
+        self.write(
+            "/usr/lib/systemd/system/docker.service", f"[Unit]\n{need}[Service]\nExecStart=/usr/bin/dockerd {flags}\n[Install]\n"
+        )
         if socket:
             self.write("/usr/lib/systemd/system/docker.socket", "[Socket]\nListenStream=/run/docker.sock\n")
             self(["systemctl", "start", "docker.socket"])
@@ -412,7 +414,9 @@ class Machine:
     def _show(self, name: str) -> str:
         state, text = self._state(name), self._text(name)
         load = "not-found" if state.loaded is None else "loaded" if state.loaded else "masked"
-        enabled = "" if text is None else "masked" if not text else "enabled" if (self.root / WANTS / name).is_symlink() else "disabled"
+        enabled = (
+            "" if text is None else "masked" if not text else "enabled" if (self.root / WANTS / name).is_symlink() else "disabled"
+        )
         rows = {
             "LoadState": load, "ActiveState": state.active, "SubState": "running", "UnitFileState": enabled, "MainPID": state.pid,
             "ExecMainStartTimestampMonotonic": int(state.started * 1e6) if state.pid or not name.endswith(".socket") else "",
@@ -532,9 +536,13 @@ class Buildx:
         if not place.is_file() or elf.machine_of(place.read_bytes()) is None:
             return 127, f"{words[0]}: not found"
         try:
-            return {"version": self.version, "create": self.create, "inspect": self.inspect, "use": self.use, "build": self.build}[words[1]](
-                *words[2:]
-            )
+            return {
+                "version": self.version,
+                "create": self.create,
+                "inspect": self.inspect,
+                "use": self.use,
+                "build": self.build,
+            }[words[1]](*words[2:])
         except AirgapError as cause:
             return 1, f"ERROR: {cause.message}"
 
@@ -556,7 +564,9 @@ class Buildx:
         if place.exists():
             return 1, f'ERROR: existing instance for "{name}"'
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps({"Name": name, "Driver": "docker-container", "Nodes": [{"Name": f"{name}0", "DriverOpts": options}]}))
+        place.write_text(
+            json.dumps({"Name": name, "Driver": "docker-container", "Nodes": [{"Name": f"{name}0", "DriverOpts": options}]})
+        )
         return 0, name
 
     def inspect(self, *words: str) -> tuple[int, str]:
@@ -615,7 +625,7 @@ def tree(root: Path, *, without: Sequence[str] = ("proc", "var/lib/airgap")) -> 
 def world(machine: Machine) -> dict[str, object]:
     """The whole host: files, units, images, containers, volumes."""
     engine = machine.engine
-    live = {name: state.active for name, state in machine.units.items() if state.active not in ("inactive",)}
+    live = {name: state.active for name, state in machine.units.items() if state.active != "inactive"}
     roots = {
         path: (dict(sorted(data.tags.items())), sorted(data.ids), sorted(name for name, row in data.containers.items() if row.running),
                sorted(data.containers), sorted(data.volumes))

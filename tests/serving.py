@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    do_GET = do_HEAD = do_POST = answer  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_POST = answer
 
     def handle_one_request(self) -> None:
         try:
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         return
 
     def give(self, status: int, body: bytes = b"", /, **fields: str) -> None:

@@ -270,7 +270,9 @@ def test_what_cannot_be_put_back_is_said_and_tried_again(packer: Packer, place: 
     machine.package()
     machine.broken.add("buildkit")
     machine.engine.stuck = True
-    with pytest.raises(PutBackFailed, match=r"(?s)cannot do what the bundle is for.*and then: the host could not be put back.*layer in use") as caught:
+    with pytest.raises(
+        PutBackFailed, match=r"(?s)cannot do what the bundle is for.*and then: the host could not be put back.*layer in use"
+    ) as caught:
         install(packer.bundle(KEPT), wishes(), machine.host(), progress=SILENT)
     assert caught.value.exit_code == 22
     assert JOURNAL in caught.value.hint
@@ -285,5 +287,3 @@ def test_a_user_who_was_deleted_meanwhile_does_not_keep_the_host_from_being_put_
     machine.write("/etc/passwd", (machine.root / "etc/passwd").read_text().splitlines()[0] + "\n")
     uninstall(machine.host(), confirm=lambda question: True, progress=SILENT)
     assert not (machine.root / "opt/airgap").exists()
-
-

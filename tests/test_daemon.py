@@ -220,17 +220,6 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.stream(self.server.save_pieces, breaks=self.server.save_breaks)
 
-    def exec_create(self, query: dict, name: str) -> None:
-        self.server.seen.append(" ".join(self.json()["Cmd"]))
-        self.reply(201, {"Id": "e1"})
-
-    def exec_start(self, query: dict) -> None:
-        list(self.body())
-        self.stream([b"\x01\0\0\0\0\0\0\x03ok\n"])
-
-    def exec_inspect(self, query: dict) -> None:
-        self.reply(200, {"ExitCode": 4})
-
 
 ROUTES = [
     ("GET", "/version", Handler.version),
@@ -240,9 +229,6 @@ ROUTES = [
     ("GET", "/containers/([^/]+)/logs", Handler.container_logs),
     ("DELETE", "/containers/([^/]+)", Handler.delete_container),
     ("POST", "/containers/([^/]+)/start", Handler.start),
-    ("POST", "/containers/([^/]+)/exec", Handler.exec_create),
-    ("POST", "/exec/e1/start", Handler.exec_start),
-    ("GET", "/exec/e1/json", Handler.exec_inspect),
     ("GET", "/volumes/([^/]+)", Handler.volume),
     ("DELETE", "/volumes/([^/]+)", Handler.delete_volume),
     ("POST", "/images/load", Handler.load),
@@ -302,7 +288,10 @@ def test_the_containerd_store_is_told_from_the_classic_one(engine: Engine, daemo
     assert daemon.info().store == "containerd"
 
 
-@pytest.mark.parametrize(("api", "least", "version"), [("1.39", "1.12", "18.09.6"), ("1.40", "1.12", "19.03.15"), ("1.55", "1.40", "29.7.2")])
+ENGINES = [("1.39", "1.12", "18.09.6"), ("1.40", "1.12", "19.03.15"), ("1.55", "1.40", "29.7.2")]
+
+
+@pytest.mark.parametrize(("api", "least", "version"), ENGINES)
 def test_every_engine_generation_is_spoken_to_in_its_own_version(tmp_path: Path, api: str, least: str, version: str):
     with serving(tmp_path / "s", api=api, least=least, version=version) as engine:
         daemon = Daemon(engine.url)
@@ -356,7 +345,7 @@ def test_an_engine_that_unpacks_for_longer_than_the_timeout_is_waited_for(engine
 )
 def test_an_error_among_the_lines_of_a_load_is_an_error(engine: Engine, daemon: Daemon, line: dict):
     engine.load_lines = [{"stream": "Loaded image: x"}, line]
-    with pytest.raises(DaemonError, match="could not load alpine:3.22: .*invalid tar header"):
+    with pytest.raises(DaemonError, match=r"could not load alpine:3\.22: .*invalid tar header"):
         daemon.load(iter([b"tar"]), name="alpine:3.22")
 
 
@@ -370,7 +359,7 @@ def test_a_load_that_is_refused_carries_the_engines_words(engine: Engine, daemon
 def test_an_engine_that_gives_up_in_the_middle_of_a_load_is_a_daemon_error(engine: Engine, daemon: Daemon):
     engine.load_gives_up_after = 1 << 20
     with pytest.raises(DaemonError):
-        daemon.load((b"x" * 100_000 for _ in range(1000)))
+        daemon.load(b"x" * 100_000 for _ in range(1000))
 
 
 def test_what_the_stream_raises_comes_through_and_the_engine_sees_no_whole_archive(engine: Engine, daemon: Daemon):
@@ -436,10 +425,6 @@ def test_containers_and_volumes_are_started_and_removed(engine: Engine, daemon: 
     assert (daemon.volume("b0_state"), daemon.remove_volume("b0_state"), daemon.remove_volume("b0_state")) == (True, True, False)
     assert not daemon.volume("b0_state")
 
-
-def test_a_program_in_a_container_answers_with_code_and_output(engine: Engine, daemon: Daemon):
-    engine.containers["b0"] = made("b0", "running")
-    assert daemon.execute("b0", ("buildctl", "debug", "workers")) == (4, b"ok\n")
 
 
 def test_an_answer_that_is_no_json_is_a_daemon_error(tmp_path: Path):

@@ -135,7 +135,9 @@ def test_mounts_are_found_by_the_longest_point_above_a_path(machine: Machine, ho
     assert "noexec" in host.mount_options("/var/lib/x")
 
 
-@pytest.mark.parametrize(("row", "found"), [("cgroup2 /sys/fs/cgroup cgroup2", 2), ("cgroup /sys/fs/cgroup/memory cgroup", 1), ("x / ext4", 0)])
+@pytest.mark.parametrize(
+    ("row", "found"), [("cgroup2 /sys/fs/cgroup cgroup2", 2), ("cgroup /sys/fs/cgroup/memory cgroup", 1), ("x / ext4", 0)]
+)
 def test_cgroups_are_told_apart(machine: Machine, host: Host, row: str, found: int):
     machine.write("/proc/mounts", f"{row} rw 0 0\n")
     assert host.cgroups() == found
@@ -163,6 +165,9 @@ def test_acting_as_a_user_has_that_users_rights_and_no_more(machine: Machine, ho
     with host.acting_as(User(name="daemon", uid=4321, gid=4321, home="/home/dev")):
         host.write("/home/dev/.docker/x", b"1")
     assert host.path("/home/dev/.docker/x").stat().st_uid == 4321
-    with pytest.raises(HostUnsuitable, match="may not do this"), host.acting_as(User(name="daemon", uid=4321, gid=4321, home="/root")):
+    with (
+        pytest.raises(HostUnsuitable, match="may not do this"),
+        host.acting_as(User(name="daemon", uid=4321, gid=4321, home="/root")),
+    ):
         host.write("/etc/x", b"1")
     assert os.geteuid() == 0

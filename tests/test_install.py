@@ -116,7 +116,10 @@ def test_the_receipt_says_what_the_host_holds(machine: Machine, packer: Packer):
     assert (found.name, found.serial, found.proven) == ("farm", 1, True)
     assert found.document["engine"] == {"version": "28.5.2", "installed": True}
     assert found.document["plugins"] == {"buildx": "0.29.1"}
-    assert [item["reference"] for item in found.document["images"]] == ["docker.io/library/alpine:3.22", "docker.io/moby/buildkit:v0.25.1"]
+    assert [item["reference"] for item in found.document["images"]] == [
+        "docker.io/library/alpine:3.22",
+        "docker.io/moby/buildkit:v0.25.1",
+    ]
     assert receipt.lock(host, found).serial == 1
 
 
@@ -221,7 +224,9 @@ def test_an_engine_that_does_not_answer_is_not_replaced_unasked(machine: Machine
 
 def test_a_drop_in_that_would_start_the_old_engine_is_named(machine: Machine, packer: Packer):
     machine.package()
-    machine.write("/etc/systemd/system/docker.service.d/site.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H tcp://0.0.0.0\n")
+    machine.write(
+        "/etc/systemd/system/docker.service.d/site.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H tcp://0.0.0.0\n"
+    )
     with pytest.raises(HostUnsuitable, match=r"drop-in: found /etc/systemd/system/docker.service.d/site.conf says ExecStart"):
         run(machine, packer.bundle(), engine="replace")
 
@@ -319,7 +324,9 @@ def test_somebody_else_who_installs_is_waited_for_by_hand(machine: Machine, pack
 def test_a_step_that_fails_puts_the_host_back(machine: Machine, packer: Packer):
     machine.broken.add("docker.service")
     before = world(machine)
-    with pytest.raises(StepFailed, match=r"(?s)enable and start docker.service: docker.service did not start.*the host was put back"):
+    with pytest.raises(
+        StepFailed, match=r"(?s)enable and start docker.service: docker.service did not start.*the host was put back"
+    ):
         run(machine, packer.bundle())
     assert world(machine) == before
     assert not Journal.pending(machine.host())

@@ -147,7 +147,6 @@ users: [alice]
     ("tls", "value"),
     [
         ("", None),
-        (", tls: generate", "generate"),
         (", tls: {cert: /a.pem, key: /a.key}", TlsAsk("/a.pem", "/a.key")),
         (", tls: {cert: /a.pem, key: /a.key, ca: /ca.pem}", TlsAsk("/a.pem", "/a.key", "/ca.pem")),
     ],
@@ -267,7 +266,7 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing():
             "registry.names[0]: 'https://depot' has a scheme",
             "write depot",
         ),
-        ("registry: {image: 'registry:3', tls: yes}", "registry.tls: 'yes' is not `generate`", ""),
+        ("registry: {image: 'registry:3', tls: yes}", "registry.tls: must be a mapping", ""),
         ("registry: {image: 'registry:3', tls: {cert: /c}}", "registry.tls: 'key' is missing", ""),
         ("registry: {image: 'registry:3', tls: {cert: c, key: /k}}", "registry.tls.cert: 'c' is not an absolute path", ""),
     ],
@@ -535,7 +534,7 @@ REGISTRIES = st.builds(
     image=REFERENCES,
     listen=st.sampled_from(["0.0.0.0:5000", "127.0.0.1:80", "[::]:5000"]),
     names=st.lists(HOSTS, unique=True, max_size=2).map(tuple),
-    tls=st.sampled_from([None, "generate", TlsAsk("/c", "/k"), TlsAsk("/c", "/k", "/ca")]),
+    tls=st.sampled_from([None, TlsAsk("/c", "/k"), TlsAsk("/c", "/k", "/ca")]),
 )
 MIRRORS = st.lists(HOSTS, unique=True, max_size=2).map(tuple)
 BUILDER_REGISTRIES = st.dictionaries(

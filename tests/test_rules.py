@@ -16,7 +16,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Which module may import which library; everybody else goes through it.
 IMPORTERS = {
-    "click": {"cli/app.py", "cli/packing.py", "cli/reading.py", "cli/hosting.py"},
+    "click": {"cli/app.py", "cli/packing.py", "cli/reading.py", "cli/hosting.py", "cli/pushing.py", "cli/linting.py"},
     "tqdm": {"console.py"},
     "docker": {"machine/daemon.py"},
     "requests": {"online/transport.py"},
@@ -66,17 +66,18 @@ def test_each_library_has_one_importer(library):
 
 
 def test_modules_fit_the_head():
-    long = {str(path.relative_to(ROOT)): count for path in MODULES if (count := len(path.read_text().splitlines())) > 430}
-    assert not long
+    counts = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
+    assert not {name: count for name, count in counts.items() if count > 430}
 
 
 def test_nothing_but_the_console_and_the_command_line_prints_or_reads_the_environment():
     found = set()
-    for path in MODULES:
+    allowed = {PACKAGE / "machine/run.py", *(PACKAGE / "cli").iterdir()}
+    for path in set(MODULES) - allowed:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 found.add(f"{path.relative_to(PACKAGE)}: print")
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and path.name != "run.py" and path.parent.name != "cli":
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
                 found.add(f"{path.relative_to(PACKAGE)}: {node.attr}")
     assert not found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airgap.machine.run import ERROR_TAIL, Runner, RunError, printable
+from airgap.machine.run import ERROR_TAIL, RunError, Runner, printable
 
 PYTHON = sys.executable
 

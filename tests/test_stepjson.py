@@ -30,7 +30,9 @@ EXAMPLES = [
     steps.LoadImage(reference=ALPINE, root=TOP, manifest=CHILD, config=D, size=12),
     steps.TagImage(Reference.parse("x.site/y:z"), ALPINE, frozenset({"sha256:1", "sha256:0"})),
     steps.ServeImage(root="/r", owner="o", repository="library/alpine", tag="3.22", top=TOP, manifests=(CHILD, CHILD), size=1),
-    steps.Builder(user="dev", name="b", buildx=("/x",), arguments=("--driver", "y"), fingerprint="f", image_ids=frozenset({"i"}), use=True),
+    steps.Builder(
+        user="dev", name="b", buildx=("/x",), arguments=("--driver", "y"), fingerprint="f", image_ids=frozenset({"i"}), use=True
+    ),
 ]
 
 

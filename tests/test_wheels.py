@@ -24,7 +24,7 @@ class Index:
         self.calls: list[list[str]] = []
         self.requirements: list[str] = []
 
-    def __call__(self, argv, *, input=None, timeout=60, user=None, env=None, inherit=False, check=True):  # noqa: A002
+    def __call__(self, argv, *, input=None, timeout=60, user=None, env=None, inherit=False, check=True):
         assert inherit, "pip's own configuration must hold"
         self.calls.append(list(argv))
         if self.complaint:

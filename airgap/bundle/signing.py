@@ -245,7 +245,7 @@ class _MemoryShortError(SignatureError):
 
 def _stretched(passphrase: bytes, salt: bytes, operations: int, memory: int, name: str) -> bytes:
     """What hides the 104 secret bytes: scrypt with the parameters that libsodium's pickparams makes of its two limits."""
-    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     if len(passphrase) > 1023 or b"\0" in passphrase or b"\n" in passphrase:
         raise SignatureError(f"{name}: a passphrase is one line of at most 1023 bytes")
@@ -262,7 +262,7 @@ def _stretched(passphrase: bytes, salt: bytes, operations: int, memory: int, nam
 
 
 def _private(seed: bytes) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(seed)
 
@@ -272,8 +272,8 @@ def _public_of(seed: bytes) -> bytes:
 
 
 def _holds(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         Ed25519PublicKey.from_public_bytes(key.key).verify(signature, data)

@@ -44,7 +44,7 @@ def install(
         keep_unproven=keep_unproven, confirm=_confirm(console, yes=yes), runtime=os.environ.get("AIRGAP_RUNTIME", ""),
     )  # fmt: skip
     with ending():
-        report = apply(bundle, wishes, _host(), progress=console)
+        report = apply(bundle, wishes, this_host(), progress=console)
     console.result("install", report.to_json(), report.text(table))
 
 
@@ -61,7 +61,7 @@ def rollback(console: Console, *, to: int | None, plan_only: bool, yes: bool) ->
     from airgap.offline.rollback import rollback as back
 
     with ending():
-        report = back(_host(), to=to, plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
+        report = back(this_host(), to=to, plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
     console.result("rollback", report.to_json(), report.text())
 
 
@@ -74,7 +74,7 @@ def uninstall(console: Console, *, plan_only: bool, yes: bool) -> None:
     from airgap.offline.rollback import uninstall as back
 
     with ending():
-        report = back(_host(), plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
+        report = back(this_host(), plan_only=plan_only, confirm=_confirm(console, yes=yes), progress=console)
     console.result("uninstall", report.to_json(), report.text())
 
 
@@ -85,7 +85,7 @@ def receipt(console: Console) -> None:
     from airgap.document import dump_json
     from airgap.offline.receipt import read
 
-    found = read(_host())
+    found = read(this_host())
     if found is None:
         raise errors.HostUnsuitable("airgap has installed nothing on this host", hint="airgap install BUNDLE")
     console.result("receipt", {"receipt": dict(found.document)}, dump_json(dict(found.document)).decode())
@@ -97,7 +97,7 @@ def status(console: Console) -> None:
     """What is installed, and whether it runs."""
     from airgap.offline.status import status as look
 
-    report = look(_host())
+    report = look(this_host())
     console.result("status", report.to_json(), report.text(table))
     if not report.good:
         raise errors.HostUnsuitable("not everything that was installed runs", hint="airgap doctor says what to do")
@@ -109,7 +109,7 @@ def doctor(console: Console) -> None:
     """Prove again that this host does what the bundle was for, and name the first thing to mend."""
     from airgap.offline.status import doctor as look
 
-    report = look(_host(), progress=console)
+    report = look(this_host(), progress=console)
     console.result("doctor", report.to_json(), report.text(table))
     if not report.good:
         raise errors.HostUnsuitable("something does not work; see above")
@@ -126,7 +126,8 @@ def _confirm(console: Console, *, yes: bool) -> Callable[[str], bool]:
     return ask
 
 
-def _host() -> Any:
+def this_host() -> Any:
+    """The host that we run on, with its own programs and its own engine."""
     from airgap.machine.daemon import Daemon
     from airgap.machine.run import Runner
     from airgap.offline.host import Host

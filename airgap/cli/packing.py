@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @manifest_option
 @sources_option
 @click.option("-o", "--output", type=PATH, help="Where the lock goes. Default: beside the manifest, *.lock.json.")
-@click.option("--serial", type=click.IntRange(min=1), help="The bundle's serial. Default: the minute; unchanged content keeps its own.")
+@click.option("--serial", type=click.IntRange(min=1), help="The serial. Default: the minute; unchanged content keeps its own.")
 @click.option("--store", type=PATH, help="Where fetched bytes are kept. Default: ~/.cache/airgap/store.")
 @common
 def lock(
@@ -31,7 +31,7 @@ def lock(
     """Resolve versions and tags to exact bytes, and say who vouches for them."""
     from airgap.document import write_atomic
 
-    asked = _manifest(manifest)
+    asked = read_manifest(manifest)
     target = output or (manifest.with_suffix(".lock.json") if manifest else Path(f"{asked.name}.lock.json"))
     made = _resolve(asked, _online(console, asked, sources, store), serial=serial, known=target)
     write_atomic(target, made.dump())
@@ -71,7 +71,7 @@ def pack(
         made = Lock.parse(read_bounded(locked, error=errors.LockError), name=str(locked))
         online = _online(console, Manifest.from_json(made.manifest), sources, store)
     else:
-        asked = _manifest(manifest)
+        asked = read_manifest(manifest)
         online = _online(console, asked, sources, store)
         known = output / f"{asked.name}.lock.json"
         made = _resolve(asked, online, serial=serial, known=known)
@@ -88,7 +88,8 @@ def pack(
     )
 
 
-def _manifest(path: Path | None) -> Manifest:
+def read_manifest(path: Path | None) -> Manifest:
+    """The manifest at this path; without one, the built-in one."""
     from airgap.document import read_bounded
     from airgap.manifest import Manifest, default_manifest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from airgap.kinds import builder, emulation, engine, image, plugin, runtime
+from airgap.kinds import builder, emulation, engine, image, plugin, registry, runtime
 from airgap.kinds.site import Site
 from airgap.kinds.want import Want
 from airgap.manifest import Manifest
@@ -28,7 +28,7 @@ class Kind(Protocol):
         """What this host needs."""
 
 
-KINDS: tuple[Kind, ...] = (runtime, engine, plugin, emulation, image, builder)
+KINDS: tuple[Kind, ...] = (runtime, registry, engine, plugin, emulation, image, builder)
 """In the order in which a host is served: nothing below works without what stands above it."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from airgap.kinds.site import CLI_PLUGINS, CURRENT, Site
 from airgap.kinds.want import ImageWant, Want
-from airgap.manifest import BuilderAsk, Manifest
+from airgap.manifest import BuilderAsk, BuilderRegistryAsk, Manifest
 from airgap.oci import Reference
 from airgap.steps import Builder, Step, TagImage, WriteFile
 
@@ -46,11 +47,33 @@ def steps(site: Site) -> Iterator[Step]:
     if DEFAULT_NAME not in {item.image for item in site.manifest.builders}:
         yield TagImage(DEFAULT_NAME, first.name, first.ids)
     for item in site.manifest.builders:
+        item = pointed(site, item)  # noqa: PLW2901 - from here on, the builder as this site needs it
         text = buildkitd_toml(item)
         path = f"/etc/airgap/builders/{item.name}.toml"
         yield WriteFile(path=path, text=text)
         for user in item.users or site.users:
             yield _builder(site, item, user=user, path=path, text=text)
+
+
+def pointed(site: Site, item: BuilderAsk) -> BuilderAsk:
+    """The builder with the site's registry as the first mirror of every registry that the bundle has images of.
+
+    What the manifest says of a registry by itself stays as it is. The last mirror answers for images that the site lacks, before
+    BuildKit dials an upstream that cannot be reached. Such a builder shares the host's network unless it is told otherwise:
+    names that the host resolves are then resolved in builds, too, and the loopback is the host's.
+    """
+    asked = site.manifest.registry
+    if asked is None:
+        return item
+    depot, absent = site.depot, site.absent
+    hosts = {"docker.io", *(image.reference.registry for image in site.lock.images)} - {depot}
+    found = {
+        host: BuilderRegistryAsk(mirrors=(depot if host == "docker.io" else f"{depot}/{host.replace(':', '-').lower()}", absent))
+        for host in hosts
+    }
+    found[depot] = BuilderRegistryAsk(ca=asked.tls.ca) if asked.tls else BuilderRegistryAsk(http=True)
+    found[absent] = BuilderRegistryAsk(http=True)
+    return replace(item, network=item.network or "host", registries={**found, **item.registries})
 
 
 def _builder(site: Site, item: BuilderAsk, *, user: str, path: str, text: str) -> Builder:

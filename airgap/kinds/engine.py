@@ -113,6 +113,13 @@ def configuration(site: Site) -> dict[str, Json]:
     """
     asked = site.manifest.engine
     daemon = dict(asked.daemon) if asked else {}
+    if site.depot:
+        secure = site.manifest.registry is not None and site.manifest.registry.tls is not None
+        # Docker Hub's images only: an engine knows mirrors for no other registry. The last one answers for what the site lacks.
+        mirrors = [f"{'https' if secure else 'http'}://{site.depot}", f"http://{site.absent}"]
+        daemon["registry-mirrors"] = [*daemon.get("registry-mirrors", []), *mirrors]
+        if not secure:
+            daemon["insecure-registries"] = [*daemon.get("insecure-registries", []), site.depot]
     if not site.replace:
         if asked is None or asked.keep:
             return daemon

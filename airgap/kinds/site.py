@@ -103,9 +103,19 @@ class Site:
     runtime: str = ""
 
     @property
-    def serves(self) -> bool:
-        """Whether this host runs the site's registry, and not only uses it."""
-        return self.manifest.registry is not None
+    def depot(self) -> str:
+        """Where this site's registry is reached, `host:port`: its first name, or this host's loopback. Empty if there is none."""
+        asked = self.manifest.registry
+        if asked is None:
+            return ""
+        return asked.names[0] if asked.names else f"127.0.0.1:{asked.port}"
+
+    @property
+    def absent(self) -> str:
+        """Where it is answered that the site lacks an image (`kinds.registry`): beside the registry, at the next port."""
+        host, _, port = self.depot.rpartition(":")
+        asked = self.manifest.registry
+        return f"{host or self.depot}:{asked.port + 1}" if asked and port else ""
 
     @property
     def generation(self) -> str:

@@ -54,6 +54,11 @@ class FileWant:
     listing: Place | None = None
     limit: int = 512 << 20
 
+    @property
+    def title(self) -> str:
+        """What people call it: `docker 28.5.2 for linux/amd64`."""
+        return f"{self.name} {self.version} for {self.platform}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWant:

@@ -1,0 +1,1 @@
+"""The machine under us, on either side: starting programs, speaking to an engine, heeding signals."""

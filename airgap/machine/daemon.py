@@ -7,6 +7,7 @@ an install replaces the engine while this object lives. Serves API 1.39 (18.09) 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -192,13 +193,6 @@ class Daemon:
         with self._client(f"read the log of {name}") as client:
             return last_lines(_found(lambda: client.logs(name, tail=lines)) or b"", lines)
 
-    def execute(self, name: str, argv: tuple[str, ...]) -> tuple[int, bytes]:
-        """Run a program in a running container; its exit code and what it wrote."""
-        with self._client(f"run {argv[0]} in {name}") as client:
-            identity = client.exec_create(name, list(argv))["Id"]
-            out = client.exec_start(identity)
-            return int(client.exec_inspect(identity)["ExitCode"] or 0), out
-
     def remove_container(self, name: str) -> bool:
         """Afterwards there is no container of this name, running or not; its named volumes stay. False: there was none."""
         with self._client(f"remove the container {name}") as client:
@@ -228,6 +222,7 @@ class Daemon:
 
         client = None
         try:
+            self._knock()
             client = docker.APIClient(base_url=self.base_url, version="auto", timeout=timeout or self.timeout)
             yield client
         except APIError as cause:
@@ -240,6 +235,14 @@ class Daemon:
         finally:
             if client is not None:
                 client.close()
+
+    def _knock(self) -> None:
+        """OSError if nobody answers at the socket: the SDK would leave its own end of it open then."""
+        scheme, _, path = self.base_url.partition("://")
+        if scheme == "unix":
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+                end.settimeout(self.timeout)
+                end.connect(path)
 
     def _unreachable(self, what: str, cause: BaseException, *, connected: bool) -> str:
         if connected:

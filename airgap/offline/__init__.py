@@ -1,0 +1,1 @@
+"""The host without network: preflight, plan, apply, prove, and the way back."""

@@ -32,12 +32,18 @@ def decide(wish: EngineWish, facts: HostFacts, *, carried: str, wanted: bool = T
         return Decision(False, f"engine {engine.version} is left alone" if engine else "the engine is left alone")
     if wish == "keep":
         if engine is None:
-            raise HostUnsuitable("no engine answers on this host, so there is none to keep", hint="systemctl start docker, or --engine auto")
+            raise HostUnsuitable(
+                "no engine answers on this host, so there is none to keep", hint="systemctl start docker, or --engine auto"
+            )
         return Decision(False, f"engine {engine.version} is kept, as asked")
     if wish == "replace":
         if not carried:
-            raise UsageError("the bundle holds no engine for this host", hint="leave out --engine replace, or pack with `engine: {version: …}`")
-        return Decision(True, f"engine {engine.version} is replaced by {carried}, as asked" if engine else f"engine {carried} is installed")
+            raise UsageError(
+                "the bundle holds no engine for this host", hint="leave out --engine replace, or pack with `engine: {version: …}`"
+            )
+        return Decision(
+            True, f"engine {engine.version} is replaced by {carried}, as asked" if engine else f"engine {carried} is installed"
+        )
     return _auto(engine, facts.idle_engine, carried)
 
 
@@ -52,7 +58,9 @@ def _auto(engine: EngineFacts | None, idle: str, carried: str) -> Decision:
     if engine.ours:
         # Distributions add their own mark to the version (28.5.2+dfsg4).
         what = "stays" if engine.version.partition("+")[0] == carried else "gives way to"
-        return Decision(True, f"engine {engine.version}, installed by airgap, {what}" + ("" if what == "stays" else f" {carried}"))
+        return Decision(
+            True, f"engine {engine.version}, installed by airgap, {what}" + ("" if what == "stays" else f" {carried}")
+        )
     if engine.generation < LEAST:
         return Decision(True, f"engine {engine.version} is older than 18.09, too old for buildx; {carried} takes its place")
     return Decision(

@@ -363,6 +363,11 @@ class Host:
         found = os.statvfs(here)
         return found.f_bavail * found.f_frsize
 
+    def listening(self) -> frozenset[int]:
+        """The TCP ports that something on this host listens at."""
+        rows = [line.split() for name in ("tcp", "tcp6") for line in self.text(f"/proc/net/{name}").splitlines()[1:]]
+        return frozenset(int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A")
+
     def is_root(self) -> bool:
         """Whether we may change the host at all."""
         return os.geteuid() == 0

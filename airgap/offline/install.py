@@ -1,7 +1,7 @@
 """Install: verify, look, plan, show, apply, prove, write the receipt. Whatever ends it in between, the host is as it was.
 
-    lock file → what a dead install left is put back → every byte verified → facts → engine decided → plan → preflight
-    → (shown) → journal → steps → proof → receipt → committed
+lock file → what a dead install left is put back → every byte verified → facts → engine decided → plan → preflight
+→ (shown) → journal → steps → proof → receipt → committed
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def install(path: Path, wishes: Wishes, host: Host, *, progress: Progress) -> Re
     with ExitStack() as stack:
         if not wishes.plan_only:
             if not host.is_root():
-                raise HostUnsuitable("only root can install; nothing was changed", hint="sudo sh install.sh …; --plan needs no root")
+                raise HostUnsuitable(
+                    "only root can install; nothing was changed", hint="sudo sh install.sh …; --plan needs no root"
+                )
             stack.enter_context(exclusive(host))
             recover(host, progress=progress)
         bundle = stack.enter_context(Bundle.at(path))
@@ -131,7 +133,9 @@ def install(path: Path, wishes: Wishes, host: Host, *, progress: Progress) -> Re
 def _only(asked: frozenset[str]) -> frozenset[str]:
     names = {kind.NAME for kind in KINDS}
     if unknown := sorted(asked - names):
-        raise UsageError(f"--only: there is no kind {', '.join(map(repr, unknown))}", hint=f"kinds are {', '.join(sorted(names))}")
+        raise UsageError(
+            f"--only: there is no kind {', '.join(map(repr, unknown))}", hint=f"kinds are {', '.join(sorted(names))}"
+        )
     return asked | {ALWAYS} if asked else asked
 
 
@@ -189,7 +193,9 @@ class _Install:
         self.progress.say("unchanged", "nothing to change; proving that it works")
         proofs = self._prove(where)
         if bad := _unproven(proofs):
-            raise HostUnsuitable(f"everything is in place, and yet not everything works; nothing was changed\n{bad}", hint=_cure(proofs))
+            raise HostUnsuitable(
+                f"everything is in place, and yet not everything works; nothing was changed\n{bad}", hint=_cure(proofs)
+            )
         return dataclasses.replace(report, proofs=proofs)
 
     def _prove(self, where: Site) -> tuple[Proof, ...]:

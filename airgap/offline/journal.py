@@ -170,7 +170,9 @@ class Journal:
         try:
             entries = self.entries()
         except (AirgapError, OSError) as cause:
-            raise PutBackFailed(f"the journal {self._path} cannot be read: {cause}", hint="keep the folder, ask for help") from cause
+            raise PutBackFailed(
+                f"the journal {self._path} cannot be read: {cause}", hint="keep the folder, ask for help"
+            ) from cause
         pending = [item for item in reversed(entries) if not item.undone]
         failed = self._undo(pending, ctx)
         unsettled = self._settle(entries, ctx)
@@ -194,7 +196,7 @@ class Journal:
         for entry in entries:
             try:
                 change_of(entry.step).undo(entry.step, entry.record, ctx)
-            except (AirgapError, OSError) as cause:  # noqa: PERF203 - one that fails must not keep the others
+            except (AirgapError, OSError) as cause:
                 failed.append((entry, cause))
                 continue
             with suppress(OSError):
@@ -207,7 +209,7 @@ class Journal:
         for entry in entries:
             try:
                 change_of(entry.step).settle(entry.step, entry.record, ctx)
-            except (AirgapError, OSError) as cause:
+            except (AirgapError, OSError) as cause:  # noqa: PERF203 - as above
                 failed.append((entry, cause))
         return failed
 

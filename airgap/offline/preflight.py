@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from airgap.errors import HostUnsuitable
-from airgap.kinds import emulation
+from airgap.kinds import emulation, registry
 from airgap.kinds.site import CURRENT, Site
 from airgap.offline import preflight_engine as engine
 from airgap.offline.foresee import Outlook, restarts, targets
 from airgap.offline.host import Host
 from airgap.offline.row import Row
 from airgap.offline.row import row as _row
-from airgap.steps import LoadImage, PlaceFiles, PlaceImageFiles
+from airgap.steps import LoadImage, PlaceFiles, PlaceImageFiles, ServeImage
 
 DOCKERD_KERNEL: Final = (3, 10)
 HEADROOM: Final = 64 << 20
@@ -49,6 +49,7 @@ def _rows(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
         yield from _for_new_engine(host, site)
     yield from _for_emulation(site)
     yield from _for_builders(site)
+    yield from _for_registry(host, site, outlooks)
     yield from _space(host, site, outlooks)
     yield from _shadows(host, site)
     yield from _generation(host, site, outlooks)
@@ -80,6 +81,30 @@ def _for_new_engine(host: Host, site: Site) -> Iterator[Row]:
     if site.facts.foreign_containerd and not (site.facts.engine and site.facts.engine.ours):
         yield _row(
             "containerd", "another one listens at /run/containerd", "none", "Docker gets a containerd of its own beside it",
+            good=False, otherwise="warn",
+        )  # fmt: skip
+
+
+def _for_registry(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
+    asked = site.manifest.registry
+    if asked is None:
+        return
+    yield _row(
+        "registry image", "there" if asked.image in site.images else f"{asked.image} is not in the bundle", f"for {site.facts.platform}",
+        "pack the registry's image for this platform", good=asked.image in site.images,
+    )  # fmt: skip
+    if not host.exists(registry.UNIT):
+        taken = [str(port) for port in (asked.port, asked.port + 1) if port in host.listening()]
+        yield _row(
+            "registry ports", f"{', '.join(taken)} taken" if taken else "free", f"{asked.port} and {asked.port + 1}",
+            "stop what listens there (ss -ltnp), or choose another `listen:` in the manifest", good=not taken,
+        )  # fmt: skip
+    for path in (asked.tls.cert, asked.tls.key, asked.tls.ca) if asked.tls else ():
+        if path:
+            yield _row("registry certificate", path, "there", f"put it at {path}", good=host.exists(path))
+    if asked.tls is None and any(isinstance(item.step, ServeImage) and item.changes for item in outlooks):
+        yield _row(
+            "registry", f"plain HTTP at {site.depot}", "TLS", "give `tls: {cert: …, key: …, ca: …}` where others share this network",
             good=False, otherwise="warn",
         )  # fmt: skip
 
@@ -126,6 +151,9 @@ def _space(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]
         elif isinstance(step, LoadImage):
             # docker load keeps a copy of the archive while it unpacks, and layers grow about threefold (perf.md 6).
             place, size = data_root, 4 * step.size
+        elif isinstance(step, ServeImage):
+            # An upper bound: images share layers, and the registry keeps each once.
+            place, size = registry.ROOT, step.size
         else:
             continue
         mount = host.mount_of(place)
@@ -156,7 +184,9 @@ def _generation(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator
     if not any(item.changes and item.step.target == f"file:{CURRENT}" for item in outlooks):
         return
     placed = [path for item in outlooks for path in targets(item.step)]
-    lacking = [name for name in host.names(CURRENT) if not any(path.startswith(f"file:{site.generation}/{name}/") for path in placed)]
+    lacking = [
+        name for name in host.names(CURRENT) if not any(path.startswith(f"file:{site.generation}/{name}/") for path in placed)
+    ]
     yield _row(
         "current generation", f"{', '.join(lacking) or 'nothing'} of it not in this bundle or left out by --only", "all of it",
         "leave out --only, or pack a bundle that brings these too", good=not lacking,

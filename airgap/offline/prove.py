@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from airgap import elf
-from airgap.errors import AirgapError
-from airgap.kinds import builder, emulation
+from airgap.errors import AirgapError, HostUnsuitable
+from airgap.kinds import builder, emulation, registry
 from airgap.kinds.site import Site
+from airgap.machine.heads import head
 from airgap.manifest import BuilderAsk
 from airgap.oci import Platform
 from airgap.offline.host import Host
@@ -50,6 +51,8 @@ def _attempts(host: Host, site: Site, only: frozenset[str]) -> Iterator[Attempt]
     def wanted(kind: str) -> bool:
         return not only or kind in only
 
+    if wanted("registry") and site.manifest.registry:
+        yield "registry", lambda: _registry(site), "systemctl status airgap-registry; journalctl -u airgap-registry"
     if (site.replace or site.facts.engine) and (wanted("engine") or wanted("image")):
         yield "engine", lambda: _engine(host), "systemctl status docker; journalctl -u docker"
     if wanted("plugin") and site.file("plugin", "buildx"):
@@ -68,6 +71,22 @@ def _attempts(host: Host, site: Site, only: frozenset[str]) -> Iterator[Attempt]
 
 def _bind(function: Callable[..., str], *arguments: object) -> Callable[[], str]:
     return lambda: function(*arguments)
+
+
+def _registry(site: Site) -> str:
+    """Every image of the bundle under its name and upstream's digest, and the honest answer for one that is not there."""
+    asked = site.manifest.registry
+    tls = asked.tls if asked else None
+    for image in site.lock.images:
+        name = registry.repository(image.reference)
+        path = f"/v2/{name}/manifests/{image.reference.tag or image.root.digest}"
+        answer = head(site.depot, path, tls=tls is not None, ca=tls.ca if tls else "")
+        if answer.status != 200 or answer.digest != str(image.root.digest):
+            raise HostUnsuitable(f"{site.depot} answers {answer.status} {answer.reason} {answer.digest} for {image.reference.familiar}")
+    answer = head(site.absent, "/v2/airgap/absent/manifests/probe?ns=docker.io")
+    if answer.status != registry.ABSENT:
+        raise HostUnsuitable(f"{site.absent} answers {answer.status} {answer.reason} for an image that is not there")
+    return f"{site.depot} serves {len(site.lock.images)} images with upstream's digests" + ("" if tls else ", over plain HTTP")
 
 
 def _engine(host: Host) -> str:

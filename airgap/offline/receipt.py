@@ -52,7 +52,9 @@ def read(host: Host) -> Receipt | None:
     node = parse_json(data, name=RECEIPT, error=HostUnsuitable)
     version = node.get("airgap-receipt").integer()
     if version != VERSION:
-        node.fail(f"is a receipt of format {version}; this airgap reads format {VERSION}", hint="use the airgap that installed it")
+        node.fail(
+            f"is a receipt of format {version}; this airgap reads format {VERSION}", hint="use the airgap that installed it"
+        )
     return Receipt(
         name=node.get("name").text(),
         serial=node.get("serial").integer(),
@@ -120,7 +122,12 @@ def _document(host: Host, site: Site, held: Sequence[Step], *, lock: Digest, pro
         "engine": {"version": engine, "installed": any(item.kind == "engine" for item in artifacts)},
         "plugins": {item.name: item.version for item in sorted(artifacts, key=lambda item: item.name) if item.kind == "plugin"},
         "images": [
-            {"reference": str(step.reference), "root": str(step.root.digest), "manifest": str(step.manifest.digest), "id": str(step.config)}
+            {
+                "reference": str(step.reference),
+                "root": str(step.root.digest),
+                "manifest": str(step.manifest.digest),
+                "id": str(step.config),
+            }
             for step in sorted(images, key=lambda step: str(step.reference))
         ],
         "served": sorted(f"{step.repository}:{step.tag or step.top.digest}" for step in served),

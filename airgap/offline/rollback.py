@@ -72,7 +72,9 @@ def rollback(
     Raises UsageError for a serial that was never installed, HostUnsuitable if there is nothing to take back, PutBackFailed if
     something could not be.
     """
-    return _undo(host, "rollback", lambda journals: _newest(journals, to), plan_only=plan_only, confirm=confirm, progress=progress)
+    return _undo(
+        host, "rollback", lambda journals: _newest(journals, to), plan_only=plan_only, confirm=confirm, progress=progress
+    )
 
 
 def uninstall(host: Host, *, plan_only: bool = False, confirm: Callable[[str], bool], progress: Progress) -> Report:
@@ -149,8 +151,14 @@ def _ask(host: Host, chosen: Sequence[Journal], confirm: Callable[[str], bool]) 
     except DaemonError:
         return
     names = [name for name in info.running if not name.startswith(BUILDERS)]
-    if names and not info.live_restore and not confirm(f"{len(names)} running containers will be stopped ({', '.join(names)}). Go on?"):
-        raise HostUnsuitable(f"these containers would be stopped: {', '.join(names)}; nothing was changed", hint="--yes stops them")
+    if (
+        names
+        and not info.live_restore
+        and not confirm(f"{len(names)} running containers will be stopped ({', '.join(names)}). Go on?")
+    ):
+        raise HostUnsuitable(
+            f"these containers would be stopped: {', '.join(names)}; nothing was changed", hint="--yes stops them"
+        )
 
 
 def _look(host: Host, journal: Journal) -> None:

@@ -12,6 +12,7 @@ from airgap.errors import HostUnsuitable
 from airgap.kinds.site import HostImage, Site
 from airgap.machine.daemon import DaemonError
 from airgap.manifest import Manifest
+from airgap.oci import Reference
 from airgap.offline import receipt as receipts
 from airgap.offline.changes import Context
 from airgap.offline.facts import facts
@@ -20,7 +21,6 @@ from airgap.offline.host import Host
 from airgap.offline.prove import prove
 from airgap.offline.receipt import Receipt
 from airgap.offline.recover import pending_row
-from airgap.oci import Reference
 from airgap.progress import SILENT, Progress
 from airgap.steps import Builder, LoadImage, ServeImage, Service, Step
 
@@ -68,7 +68,9 @@ def status(host: Host) -> Report:
     HostUnsuitable if nothing is installed, or if the records are damaged.
     """
     found = _receipt(host)
-    return Report(title=_title(found), checks=tuple(_checks(host, found, receipts.steps(host, found.serial))), receipt=found.document)
+    return Report(
+        title=_title(found), checks=tuple(_checks(host, found, receipts.steps(host, found.serial))), receipt=found.document
+    )
 
 
 def doctor(host: Host, *, progress: Progress) -> Report:
@@ -80,8 +82,8 @@ def doctor(host: Host, *, progress: Progress) -> Report:
     checks = list(_checks(host, found, steps))
     where = _site(host, found, steps)
     kinds = _kinds(steps)
-    for proof in prove(host, where, only=kinds, progress=progress):
-        checks.append(Check(name=f"proof: {proof.name}", good=proof.good, found=proof.found, cure=proof.cure))
+    proofs = prove(host, where, only=kinds, progress=progress)
+    checks += [Check(name=f"proof: {proof.name}", good=proof.good, found=proof.found, cure=proof.cure) for proof in proofs]
     return Report(title=_title(found), checks=tuple(checks), receipt=found.document)
 
 
@@ -106,7 +108,9 @@ def _checks(host: Host, found: Receipt, steps: Sequence[Step]) -> Iterator[Check
         outlooks = foresee(looked, Context(host=host, saved=Path(private), progress=SILENT))
     wrong = [item for item in outlooks if item.changes]
     if len(wrong) < len(outlooks):
-        yield Check(name="installed", good=True, found=f"{len(outlooks) - len(wrong)} of {len(outlooks)} parts are as they were installed")
+        yield Check(
+            name="installed", good=True, found=f"{len(outlooks) - len(wrong)} of {len(outlooks)} parts are as they were installed"
+        )
     yield from (_wrong(item) for item in wrong)
 
 
@@ -128,7 +132,9 @@ def _wrong(item: Outlook) -> Check:
         cure = f"docker logs buildx_buildkit_{step.name}0; or install the bundle again, which makes it anew"
     else:
         cure = "install the bundle again, which puts it right"
-    return Check(name=step.target, good=False, found=item.refused or f"not so any more: {step.describe()}", cure=item.hint or cure)
+    return Check(
+        name=step.target, good=False, found=item.refused or f"not so any more: {step.describe()}", cure=item.hint or cure
+    )
 
 
 def _kinds(steps: Sequence[Step]) -> frozenset[str]:

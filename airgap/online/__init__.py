@@ -1,0 +1,1 @@
+"""With internet: resolve, fetch, pack; and registries that are reached over HTTP."""

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from airgap.document import Json, Node, dump_json, parse_json, read_bounded, write_atomic
 from airgap.errors import FetchError
+from airgap.online.download import disk
 
 
 class Notes:
     """Notes below `root`, by topic and key."""
 
     def __init__(self, root: Path) -> None:
+        """`root` is made when it is needed."""
         self._root = root
 
     def _path(self, topic: str, key: str) -> Path:
@@ -34,7 +36,10 @@ class Notes:
             return None
 
     def put(self, topic: str, key: str, note: Json) -> None:
-        """Remember; OSError if the disk will not."""
+        """Remember. Raises FetchError if the disk will not."""
         path = self._path(topic, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, dump_json({"key": key, "note": note}))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, dump_json({"key": key, "note": note}))
+        except OSError as cause:
+            raise disk(cause, f"a note about {key}", None) from cause

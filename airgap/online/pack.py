@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from airgap.bundle import archive
@@ -16,10 +16,11 @@ from airgap.kinds import wants
 from airgap.kinds.want import FileWant
 from airgap.lock import MEDIA_TYPE, FileArtifact, ImageArtifact, Lock
 from airgap.manifest import Manifest
-from airgap.oci import Descriptor, Digest, ImageManifest
+from airgap.oci import Descriptor, Digest, ImageManifest, Platform
 from airgap.online import content, wheels
 from airgap.online.installer import install_sh
-from airgap.online.resolve import AT_ONCE, Online, fetch_file
+from airgap.online.resolve import Online, fetch_file
+from airgap.online.together import together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +69,12 @@ def _descriptor(data: bytes) -> Descriptor:
 def complete(lock: Lock, online: Online) -> None:
     """Afterwards the store has every blob of this lock."""
     _files(lock, online)
-    jobs = [(image, blob) for image in lock.images for blob in missing(image, online)]
+    jobs = _largest_first([(image, blob) for image in lock.images for blob in missing(image, online)])
     total = sum(blob.size for _, blob in jobs)
     if not jobs:
         return
-    with online.progress.gauge("images", total) as gauge, ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [
-            pool.submit(online.registry.blob, image.reference, blob, gauge=gauge) for image, blob in _largest_first(jobs)
-        ]
-        try:
-            for item in waiting:
-                item.result()
-        except BaseException:
-            online.web.cancel()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with online.progress.gauge("images", total) as gauge, together(online.web) as work:
+        work.begin(partial(online.registry.blob, image.reference, blob, gauge=gauge) for image, blob in jobs)
 
 
 def _largest_first(jobs: list[tuple[ImageArtifact, Descriptor]]) -> list[tuple[ImageArtifact, Descriptor]]:
@@ -95,7 +87,9 @@ def missing(image: ImageArtifact, online: Online) -> Iterator[Descriptor]:
     """The blobs of this image that are not in the store; its manifests are fetched to know them."""
     if not online.store.has(image.root.digest):
         if image.url.startswith("docker-daemon:"):
-            raise LockError(f"{image.reference}: was taken from the engine that made the lock, and is not in this store", hint="lock again")
+            raise LockError(
+                f"{image.reference}: was taken from the engine that made the lock, and is not in this store", hint="lock again"
+            )
         online.registry.manifest(image.reference, image.root)
     for item in image.manifests:
         data = online.registry.manifest(image.reference, item)
@@ -112,31 +106,27 @@ def _files(lock: Lock, online: Online) -> None:
             python=manifest.runtime.python, platforms=manifest.platforms, store=online.store, run=online.run,
             pinned=tuple(lock.of_kind(wheels.KIND)),
         )  # fmt: skip
-        _insist(lock, [item for item in lock.files if item.kind == wheels.KIND], found)
-    asked = {
+        _insist([item for item in lock.files if item.kind == wheels.KIND], found)
+    asked: dict[tuple[str, str, Platform | None], FileWant] = {
         (want.kind, want.name, want.platform): want
         for want in wants(Manifest.from_json(lock.manifest))
         if isinstance(want, FileWant)
     }
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        others = [item for item in lacking if item.kind != wheels.KIND]
-        try:
-            found = tuple(
-                pool.map(lambda item: fetch_file(asked[(item.kind, item.name, item.platform)], online), others)
-            )
-        except KeyError as cause:
-            raise LockError(f"the lock of {lock.name} names files that its own manifest does not ask for: {cause}", hint="lock again") from cause
-        except BaseException:
-            online.web.cancel()
-            raise
-    _insist(lock, others, found)
+    others = [item for item in lacking if item.kind != wheels.KIND]
+    if strange := [item.filename for item in others if (item.kind, item.name, item.platform) not in asked]:
+        raise LockError(f"the lock of {lock.name} names files that its own manifest does not ask for: {', '.join(strange)}",
+                        hint="lock again")  # fmt: skip
+    with together(online.web) as work:
+        fetched = work.begin(partial(fetch_file, asked[(item.kind, item.name, item.platform)], online) for item in others)
+    _insist(others, tuple(item.result() for item in fetched))
 
 
-def _insist(lock: Lock, wanted: list[FileArtifact], found: tuple[FileArtifact, ...]) -> None:
+def _insist(wanted: list[FileArtifact], found: tuple[FileArtifact, ...]) -> None:
     have = {(item.kind, item.name, item.platform, item.upstream.digest) for item in found}
     for item in wanted:
         if (item.kind, item.name, item.platform, item.upstream.digest) not in have:
-            now = [f"{other.upstream.digest} from {other.url}" for other in found if (other.name, other.platform) == (item.name, item.platform)]
+            same = [other for other in found if (other.name, other.platform) == (item.name, item.platform)]
+            now = [f"{other.upstream.digest} from {other.url}" for other in same]
             raise DigestMismatch(
                 f"{item.filename}: upstream no longer serves what was locked"
                 f"\n  locked  {item.upstream.digest} from {item.url}\n  now     {', '.join(now) or 'nothing'}",

@@ -6,9 +6,9 @@ resolved down to their manifests, whose digests pin the rest. What is in the sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from airgap import upstreams
@@ -21,15 +21,16 @@ from airgap.lock import FileArtifact, ImageArtifact, Lock, Voucher
 from airgap.machine.daemon import Daemon
 from airgap.machine.run import Run
 from airgap.manifest import Manifest
-from airgap.oci import INDEXES, Descriptor, Digest, ImageIndex, ImageManifest, Platform
+from airgap.oci import INDEXES, Digest, ImageIndex, ImageManifest, Platform, read_digest
 from airgap.online import borne, content, saved, shape, wheels
+from airgap.online.headers import public
 from airgap.online.notes import Notes
 from airgap.online.registry import Registry
-from airgap.online.web import Fetched, NotThere, Web
+from airgap.online.together import together
+from airgap.online.web import LAST, Fetched, NotThere, Web
 from airgap.progress import Progress
 
 TEXT_LIMIT: Final = 8 << 20
-AT_ONCE: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,29 +54,26 @@ class Online:
 def resolve(manifest: Manifest, online: Online, *, serial: int, pinned: Lock | None = None) -> Lock:
     """The lock of this manifest, every file of it in the store, every image down to its manifests.
 
-    `pinned` keeps the Python packages of an earlier lock. Raises ResolveError for what upstream does not have and FetchError for what
-    could not be had; the store keeps what came for the next try.
+    `pinned` keeps the Python packages of an earlier lock. Raises ResolveError for what upstream does not have and FetchError
+    for what could not be had; the store keeps what came for the next try.
     """
     asked = wants(manifest)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            files = [pool.submit(fetch_file, want, online) for want in asked if isinstance(want, FileWant)]
-            images = [pool.submit(resolve_image, want, online) for want in merge([w for w in asked if isinstance(w, ImageWant)])]
-            packages = wheels.resolve(
-                python=manifest.runtime.python, platforms=manifest.platforms, store=online.store, run=online.run,
-                pinned=tuple(pinned.of_kind(wheels.KIND)) if pinned else (),
-            )  # fmt: skip
-            lock = Lock(
-                name=manifest.name,
-                serial=serial,
-                manifest=manifest.to_json(),
-                files=(*(item.result() for item in files), *packages),
-                images=tuple(item.result() for item in images),
-            )
-        except BaseException:
-            online.web.cancel()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with together(online.web) as work:
+        files = work.begin(partial(fetch_file, want, online) for want in asked if isinstance(want, FileWant))
+        images = work.begin(
+            partial(resolve_image, want, online) for want in merge([want for want in asked if isinstance(want, ImageWant)])
+        )
+        packages = wheels.resolve(
+            python=manifest.runtime.python, platforms=manifest.platforms, store=online.store, run=online.run,
+            pinned=tuple(pinned.of_kind(wheels.KIND)) if pinned else (),
+        )  # fmt: skip
+    lock = Lock(
+        name=manifest.name,
+        serial=serial,
+        manifest=manifest.to_json(),
+        files=(*(item.result() for item in files), *packages),
+        images=tuple(item.result() for item in images),
+    )
     return Lock.parse(lock.dump(), name="the new lock")
 
 
@@ -84,16 +82,13 @@ def merge(images: Sequence[ImageWant]) -> list[ImageWant]:
     found: dict[str, ImageWant] = {}
     for want in images:
         key = f"{want.reference}{' (daemon)' if want.daemon else ''}"
-        if key in found:
-            other = found[key]
-            want = ImageWant(
-                kinds=tuple(dict.fromkeys((*other.kinds, *want.kinds))),
-                reference=want.reference,
-                platforms=other.platforms | want.platforms,
-                strict=other.strict and want.strict,
-                daemon=want.daemon,
-            )
-        found[key] = want
+        other = found.get(key, want)
+        found[key] = replace(
+            want,
+            kinds=tuple(dict.fromkeys((*other.kinds, *want.kinds))),
+            platforms=other.platforms | want.platforms,
+            strict=other.strict and want.strict,
+        )
     return list(found.values())
 
 
@@ -102,58 +97,67 @@ def fetch_file(want: FileWant, online: Online) -> FileArtifact:
 
     Raises ResolveError with the nearest versions if upstream has no such file.
     """
-    title = f"{want.name} {want.version} for {want.platform}"
-    published = _published(want, online)
-    missing: list[str] = []
-    failed: FetchError | None = None
-    for place in want.places:
-        expected, voucher = published.get(place.filename, (None, None))
+    failures: list[FetchError] = []
+    for attempt in _ways(want, online):
         try:
-            fetched = _fetch(place, want, online, expected=expected, title=title)
-        except NotThere as cause:
-            missing.append(cause.message)
-            continue
-        except FetchError as cause:
-            failed = failed or cause
-            continue
-        try:
-            _look(want, online, fetched)
-        except FetchError:
-            online.store.path(fetched.blob.digest).unlink(missing_ok=True)
+            return attempt()
+        except LAST:
             raise
-        if voucher is None:
-            voucher = Voucher("first-seen", f"nobody: {fetched.url} was fetched and hashed by us; upstream publishes no checksum")
-            online.progress.say(
-                "first-seen", f"{title}: upstream publishes no checksum; locked as first seen: {fetched.blob.digest}",
-                name=want.name, version=want.version, platform=str(want.platform), digest=str(fetched.blob.digest),
-            )  # fmt: skip
-        inner = content.of(fetched.blob, want.form, online.store, online.notes, source=fetched.url)
-        return FileArtifact(
-            kind=want.kind, name=want.name, version=want.version, platform=want.platform, filename=place.filename, url=fetched.url,
-            form=want.form, upstream=fetched.blob, content=inner, voucher=voucher,
-        )  # fmt: skip
-    for other in want.borne:
-        try:
-            return borne.fetch(want, other, online.registry, online.store, online.notes)
-        except NotThere:
-            continue
         except FetchError as cause:
-            failed = failed or cause
-    if failed:
+            failures.append(cause)
+        online.progress.say("source-failed", f"{failures[-1].message}; trying the next way", name=want.name)
+    if failed := next((cause for cause in failures if not isinstance(cause, NotThere)), None):
         raise failed
     raise ResolveError(
-        f"{title}: no source has it\n  " + "\n  ".join(missing),
+        f"{want.title}: no source has it\n  " + "\n  ".join(cause.message for cause in failures),
         hint=_nearest(want, online) or "check the version, and the sources in the manifest",
     )
 
 
+def _ways(want: FileWant, online: Online) -> Iterator[Callable[[], FileArtifact]]:
+    """Every way to this file, best first; upstream's checksums are asked for once, before the first."""
+
+    def published() -> dict[str, tuple[Digest, Voucher]]:
+        if not known:
+            known.append(_published(want, online))
+        return known[0]
+
+    known: list[dict[str, tuple[Digest, Voucher]]] = []
+    for place in want.places:
+        yield partial(_from_place, place, want, online, published)
+    for other in want.borne:
+        yield partial(borne.fetch, want, other, online.registry, online.store, online.notes)
+
+
+def _from_place(
+    place: Place, want: FileWant, online: Online, published: Callable[[], dict[str, tuple[Digest, Voucher]]]
+) -> FileArtifact:
+    expected, voucher = published().get(place.filename, (None, None))
+    fetched = _fetch(place, want, online, expected=expected)
+    try:
+        _look(want, online, fetched)
+    except FetchError:
+        online.store.path(fetched.blob.digest).unlink(missing_ok=True)
+        raise
+    if voucher is None:
+        voucher = Voucher("first-seen", f"nobody: {fetched.url} was fetched and hashed by us; upstream publishes no checksum")
+        online.progress.say(
+            "first-seen", f"{want.title}: upstream publishes no checksum; locked as first seen: {fetched.blob.digest}",
+            name=want.name, version=want.version, platform=str(want.platform), digest=str(fetched.blob.digest),
+        )  # fmt: skip
+    inner = content.of(fetched.blob, want.form, online.store, online.notes, source=fetched.url)
+    return FileArtifact(
+        kind=want.kind, name=want.name, version=want.version, platform=want.platform, filename=place.filename,
+        url=fetched.url, form=want.form, upstream=fetched.blob, content=inner, voucher=voucher,
+    )  # fmt: skip
+
+
 def _published(want: FileWant, online: Online) -> dict[str, tuple[Digest, Voucher]]:
-    """The checksums that upstream publishes, by file name. A document that is not there is no failure; one that cannot be had is."""
+    """The checksums that upstream publishes, by file name. That a document is not there is no failure; that it cannot be had is."""
     found: dict[str, tuple[Digest, Voucher]] = {}
     for place in want.checksums:
-        try:
-            data, url = online.web.text(online.urls(place), limit=TEXT_LIMIT)
-        except NotThere:
+        data, url = _document(place, online)
+        if not url:
             continue
         default = place.filename.removesuffix(".sha256")
         for name, value in upstreams.parse_checksums(data.decode("utf-8", "replace"), default=default).items():
@@ -163,25 +167,45 @@ def _published(want: FileWant, online: Online) -> dict[str, tuple[Digest, Vouche
     return found
 
 
-def _fetch(place: Place, want: FileWant, online: Online, *, expected: Digest | None, title: str) -> Fetched:
-    """The bytes at this place, from the store if they are there: by their published digest, or by what the same URL gave before."""
+def _document(place: Place, online: Online) -> tuple[bytes, str]:
+    """The document and its address; nothing and no address if it is not there."""
+    try:
+        return online.web.text(online.urls(place), limit=TEXT_LIMIT)
+    except NotThere:
+        return b"", ""
+
+
+def _fetch(place: Place, want: FileWant, online: Online, *, expected: Digest | None) -> Fetched:
+    """The bytes at this place; those that are in the store by their published digest, or as the same address gave them before."""
     urls = online.urls(place)
+    for url in urls:
+        if found := _noted(url, online, expected=expected):
+            return found
     if expected and online.store.has(expected):
         return online.web.stored(expected, url=urls[0])
-    if expected is None:
-        for url in urls:
-            note = online.notes.get("url", url)
-            if note and online.store.has(digest := Digest.parse(note.get("digest").text())):
-                head = online.web.head(url)
-                if head.validator and head.validator == note.get("validator").text():
-                    return online.web.stored(digest, url=url)
     key = expected.hex if expected else "url-" + Digest.of(urls[0].encode()).hex
     fetched = online.web.download(
-        urls, key=key, expected=expected, size=None, limit=want.limit, what=title,
+        urls, key=key, expected=expected, size=None, limit=want.limit, what=want.title,
         expects="elf" if want.shape == "elf" else "gzip",
     )  # fmt: skip
     online.notes.put("url", fetched.url, {"digest": str(fetched.blob.digest), "validator": fetched.validator})
     return fetched
+
+
+def _noted(url: str, online: Online, *, expected: Digest | None) -> Fetched | None:
+    """What this address gave before, if it is in the store and still what the address stands for."""
+    note = online.notes.get("url", public(url))
+    if note is None or not online.store.has(digest := read_digest(note.get("digest"))):
+        return None
+    if expected:
+        return online.web.stored(digest, url=url) if digest == expected else None
+    try:
+        same = online.web.head(url).validator == note.get("validator").text() != ""
+    except LAST:
+        raise
+    except FetchError:
+        return None  # the download will say what is wrong
+    return online.web.stored(digest, url=url) if same else None
 
 
 def _look(want: FileWant, online: Online, fetched: Fetched) -> None:
@@ -232,17 +256,16 @@ def resolve_image(want: ImageWant, online: Online) -> ImageArtifact:
     else:
         platform = _platform(root.data, want, online)
         _complain(want, online, has={platform})
-        chosen = (Descriptor(
-            media_type=root.descriptor.media_type, digest=root.descriptor.digest, size=root.descriptor.size, platform=platform,
-        ),)  # fmt: skip
+        chosen = (replace(root.descriptor, platform=platform),)
     blobs: dict[Digest, int] = {root.descriptor.digest: root.descriptor.size}
     for item in chosen:
-        manifest = ImageManifest.parse(online.registry.manifest(want.reference, item), name=f"{name}@{item.digest}", error=FetchError)
+        data = online.registry.manifest(want.reference, item)
+        manifest = ImageManifest.parse(data, name=f"{name}@{item.digest}", error=FetchError)
         blobs[item.digest] = item.size
         blobs.update({blob.digest: blob.size for blob in manifest.blobs})
     return ImageArtifact(
-        kinds=want.kinds, reference=want.reference, root=root.descriptor, manifests=chosen, size=sum(blobs.values()), url=root.url,
-        voucher=_voucher(want, root.url),
+        kinds=want.kinds, reference=want.reference, root=root.descriptor, manifests=chosen, size=sum(blobs.values()),
+        url=root.url, voucher=_voucher(want, root.url),
     )  # fmt: skip
 
 
@@ -264,10 +287,9 @@ def _complain(want: ImageWant, online: Online, *, has: set[Platform]) -> None:
             hint=f"it has {shown}; name the ones you need under `platforms:` of this image",
         )
     if lacks:
+        lacking, carried = (", ".join(str(item) for item in sorted(some)) for some in (lacks, has & want.platforms))
         online.progress.say(
-            "platform-missing",
-            f"{want.reference.familiar} has no {', '.join(str(i) for i in sorted(lacks))}; carried for {shown if has <= want.platforms else ', '.join(str(i) for i in sorted(has & want.platforms))}",
-            reference=str(want.reference),
+            "platform-missing", f"{want.reference.familiar} has no {lacking}; carried for {carried}", reference=str(want.reference)
         )
 
 

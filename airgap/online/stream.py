@@ -10,6 +10,7 @@ class Stream(io.RawIOBase):
     """Reads through the pieces of `source` once, keeping at most one."""
 
     def __init__(self, source: Iterator[bytes]) -> None:
+        """Of `source`, which nobody else may read from now on."""
         self._source = source
         self._rest = b""
 

@@ -232,7 +232,7 @@ health:
         _ground(arch),
         {
             **_libraries(arch),
-            "usr/bin/registry": File(program),
+            "bin/registry": File(program),
             "etc/docker/registry/config.yml": File(config.encode(), 0o644),
             "entrypoint.sh": File(start),
             "var/lib/registry": Folder(),

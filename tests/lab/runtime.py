@@ -150,19 +150,22 @@ def _own(path: Path) -> bool:
 
 def _tarball(python: Path, target: Path) -> None:
     """A deterministic tar.gz with `python/` on top."""
-    with target.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="", compresslevel=6) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            for path in [python, *sorted(python.rglob("*"))]:
-                info = tar.gettarinfo(path, arcname=f"python/{path.relative_to(python)}".removesuffix("/."))
-                info.uid = info.gid = 0
-                info.uname = info.gname = ""
-                info.mtime = 0
-                if info.isreg():
-                    info.type = tarfile.REGTYPE
-                    with path.open("rb") as file:
-                        tar.addfile(info, file)
-                else:
-                    tar.addfile(info)
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="", compresslevel=6) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for path in [python, *sorted(python.rglob("*"))]:
+            info = tar.gettarinfo(path, arcname=f"python/{path.relative_to(python)}".removesuffix("/."))
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mtime = 0
+            if info.isreg():
+                info.type = tarfile.REGTYPE
+                with path.open("rb") as file:
+                    tar.addfile(info, file)
+            else:
+                tar.addfile(info)
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.traffic.rate:
                 time.sleep(max(0.0, begun + sent / self.traffic.rate - time.monotonic()))
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the traffic is counted."""
 
 

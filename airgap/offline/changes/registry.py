@@ -116,10 +116,10 @@ class Stocked(Quiet):
 
     def _place(self, step: ServeImage, item: Descriptor, ctx: Context, user: User) -> None:
         # The bundle is opened with our rights, the registry's files are made with its own.
-        with ctx.contents.open(item.digest) as source, ctx.host.acting_as(user):
-            with ctx.host.placing(_data(step, item.digest)) as fd:
-                while piece := source.read(PIECE):
-                    write_all(fd, piece)
+        host = ctx.host
+        with ctx.contents.open(item.digest) as source, host.acting_as(user), host.placing(_data(step, item.digest)) as fd:
+            while piece := source.read(PIECE):
+                write_all(fd, piece)
 
     def undo(self, step: ServeImage, record: Record, ctx: Context) -> None:
         """Tag and links are as they were; blobs that came with this step are gone, unless another repository uses them now."""
