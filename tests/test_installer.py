@@ -44,7 +44,7 @@ lab_only = pytest.mark.skipif(not LAB, reason="the lab's runtime is not built: p
 # What install.sh's own Python and its wheels use.
 NEEDED = (
     "import os, sys, glob, pkgutil, importlib.metadata, importlib.metadata._adapters, email.message, email.parser, csv, json, "
-    "shlex, shutil, zipfile, zlib, hashlib, runpy"
+    "shlex, shutil, zipfile, zlib, hashlib, runpy, inspect"
 )
 SAYS = """
 import os, sys

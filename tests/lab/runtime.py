@@ -169,5 +169,6 @@ def _tarball(python: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    require_tools()
     for wanted in sys.argv[1:] or list(TRIPLES):
         print(ensure(wanted))
