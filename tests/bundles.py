@@ -95,7 +95,8 @@ class Packer:
         return ImageArtifact(
             kinds=tuple(kinds), reference=Reference.parse(reference),
             root=Descriptor(media_type=INDEX, digest=store.add(root), size=len(root)), manifests=(child,),
-            size=len(root) + len(manifest) + len(config) + len(layer), url="https://up.site/v2/", voucher=Voucher("published", "the test"),
+            size=len(root) + len(manifest) + len(config) + len(layer), url="https://up.site/v2/",
+            voucher=Voucher("published", "the test"),
         )  # fmt: skip
 
     def bundle(self, yaml: str = SITE, *, serial: int = 1, flavour: str = "") -> Path:

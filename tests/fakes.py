@@ -1,7 +1,7 @@
 """A host in a folder: real files, and models of systemd, the engine and buildx that are as unforgiving as the real ones.
 
-Whatever they do not know is an error of the test: nothing answers yes by default. An engine runs only if its unit's program is there and
-is a program; it answers only at a socket that really leads to it; images, containers and volumes live in its data-root.
+Whatever they do not know is an error of the test: nothing answers yes by default. An engine runs only if its unit's program is
+there and is a program; it answers only at a socket that really leads to it; images, containers and volumes live in its data-root.
 """
 
 import csv
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from airgap import elf
@@ -172,7 +173,8 @@ class Engine(Daemon):
         if identity is None:
             raise DaemonError(f"the engine refused to tag {source}: No such image", status=404)
         reference = Reference.parse(target)
-        assert reference.tag and not reference.digest
+        assert reference.tag
+        assert not reference.digest
         self.calls.append(f"tag {target}")
         self.data.tags[str(reference)] = identity
 
@@ -363,7 +365,7 @@ class Machine:
         """The unit as its files say: None if there is none, empty if it is masked."""
         for folder in UNITS:
             place = self.root / folder / name
-            if place.is_symlink() and os.readlink(place) == "/dev/null":
+            if place.is_symlink() and str(place.readlink()) == "/dev/null":
                 return ""
             if place.is_file():
                 return place.read_text()
@@ -593,7 +595,7 @@ class Buildx:
         return 0, ""
 
     def build(self, *words: str) -> tuple[int, str]:
-        values = dict(zip(words, words[1:], strict=False))
+        values = dict(pairwise(words))
         container = self.engine.data.containers.get(f"buildx_buildkit_{values['--builder']}0")
         if container is None or not container.running or "buildkit" in self.machine.broken:
             return 1, "ERROR: failed to solve: no builder"
@@ -617,7 +619,7 @@ def tree(root: Path, *, without: Sequence[str] = ("proc", "var/lib/airgap")) -> 
         if any(name == item or name.startswith(item + "/") for item in without):
             continue
         facts = place.lstat()
-        content = os.readlink(place) if place.is_symlink() else place.read_bytes() if place.is_file() else "folder"
+        content = str(place.readlink()) if place.is_symlink() else place.read_bytes() if place.is_file() else "folder"
         found[name] = (oct(facts.st_mode), facts.st_uid, content)
     return found
 
@@ -627,7 +629,8 @@ def world(machine: Machine) -> dict[str, object]:
     engine = machine.engine
     live = {name: state.active for name, state in machine.units.items() if state.active != "inactive"}
     roots = {
-        path: (dict(sorted(data.tags.items())), sorted(data.ids), sorted(name for name, row in data.containers.items() if row.running),
+        path: (dict(sorted(data.tags.items())), sorted(data.ids),
+               sorted(name for name, row in data.containers.items() if row.running),
                sorted(data.containers), sorted(data.volumes))
         for path, data in engine.roots.items()
         if data != Data()

@@ -48,7 +48,7 @@ def sample(total: int, count: int = 10) -> list[int]:
 
 
 class Doomed(Rooted):
-    """A host whose power goes, or whose disk fails, at the n-th change of its files; each change is before, or after, that moment."""
+    """A host whose power goes, or whose disk fails, at its n-th change: just before it, or just after."""
 
     def __init__(self, host, cause: BaseException, at: int, *, after: bool) -> None:
         super().__init__(run=self._run, daemon=host.daemon, root=host.root, clock=host.clock, uname=host._uname)

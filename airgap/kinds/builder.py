@@ -129,7 +129,7 @@ def create_words(item: BuilderAsk, *, config: str, buildx: tuple[int, int]) -> t
 
 
 def buildkitd_toml(item: BuilderAsk) -> str:
-    """buildkitd's configuration: one table a registry, since BuildKit reads a mirror's http, insecure and ca from its own table."""
+    """buildkitd's configuration: one table a registry, since BuildKit reads a mirror's http, insecure and ca from its own."""
     lines = ["# Written by airgap; the next install writes it again."]
     for host, ask in sorted(item.registries.items()):
         lines += ["", f"[registry.{_quoted(host)}]"]

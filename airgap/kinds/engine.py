@@ -95,7 +95,7 @@ def steps(site: Site) -> Iterator[Step]:
         )
     yield WriteFile(path=UNIT, text=unit(site.facts.systemd, own_containerd=own_containerd))
     for name in site.facts.sockets:
-        # A package's docker.socket would take /run/docker.sock away from our dockerd at the next boot: masked, as systemd does it.
+        # A package's docker.socket would take /run/docker.sock away from our dockerd at the next boot: masked.
         yield Link(f"/etc/systemd/system/{name}", "/dev/null")
     yield Service(
         name="docker.service",
@@ -131,7 +131,7 @@ def configuration(site: Site) -> dict[str, Json]:
 
 
 def _limits(systemd: int) -> tuple[str, str]:
-    """What goes to [Unit] and to [Service]: the start limits moved and were renamed in systemd 229 and 230, and 226 brought TasksMax."""
+    """What goes to [Unit] and to [Service]: systemd 229 and 230 moved and renamed the start limits, 226 brought TasksMax."""
     if systemd >= 230:
         return "StartLimitBurst=3\nStartLimitIntervalSec=60\n", "TasksMax=infinity\n"
     return "", "StartLimitBurst=3\nStartLimitInterval=60s\n" + ("TasksMax=infinity\n" if systemd >= 226 else "")

@@ -64,7 +64,8 @@ def _for_new_engine(host: Host, site: Site) -> Iterator[Row]:
     yield _row("kernel", text, "3.10 or newer", "dockerd does not start on older kernels", good=kernel >= DOCKERD_KERNEL)
     iptables = host.which("iptables")
     yield _row(
-        "iptables", iptables or "not in PATH", "in PATH", "install the package iptables, or set `iptables: false` under engine.daemon",
+        "iptables", iptables or "not in PATH", "in PATH",
+        "install the package iptables, or set `iptables: false` under engine.daemon",
         good=bool(iptables) or (site.manifest.engine is not None and site.manifest.engine.daemon.get("iptables") is False),
     )  # fmt: skip
     overlay = "overlay" in host.filesystems() or host.module("overlay")
@@ -114,7 +115,7 @@ def _for_emulation(site: Site) -> Iterator[Row]:
         return
     yield _row(
         "emulation", "kernel " + ".".join(map(str, site.facts.kernel)), "kernel 4.8 or newer",
-        "kernels before 4.8 cannot hold emulators for containers (flag F); BuildKit's own emulators are proven by a build instead",
+        "kernels before 4.8 cannot hold emulators for containers (flag F); a build proves BuildKit's own emulators instead",
         good=emulation.possible(site), otherwise="warn",
     )  # fmt: skip
     if emulation.emulated(site) and site.manifest.emulation.image not in site.images:
@@ -129,7 +130,8 @@ def _for_builders(site: Site) -> Iterator[Row]:
         return
     missing = sorted({str(item.image) for item in site.manifest.builders if item.image not in site.images})
     yield _row(
-        "builder image", ", ".join(missing) or "there", f"for {site.facts.platform}", "pack the builder's image for this platform",
+        "builder image", ", ".join(missing) or "there", f"for {site.facts.platform}",
+        "pack the builder's image for this platform",
         good=not missing,
     )  # fmt: skip
 

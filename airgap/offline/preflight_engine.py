@@ -16,11 +16,12 @@ from airgap.steps import Builder, LoadImage, MergeJson, TagImage
 
 DROP_INS: Final = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 BUILDERS: Final = "buildx_buildkit_"
-# dockerd refuses to start if a key of daemon.json is on its command line too. Its singular and short forms (cmd/dockerd/config.go).
+# dockerd refuses to start if a key of daemon.json is on its command line too; its singular and short forms (cmd/dockerd).
 FLAGS: Final = {
     "hosts": ("-H", "--host"), "data-root": ("--data-root", "-g", "--graph"), "storage-driver": ("--storage-driver", "-s"),
     "insecure-registries": ("--insecure-registry",), "registry-mirrors": ("--registry-mirror",), "log-opts": ("--log-opt",),
-    "storage-opts": ("--storage-opt",), "exec-opts": ("--exec-opt",), "default-ulimits": ("--default-ulimit",), "labels": ("--label",),
+    "storage-opts": ("--storage-opt",), "exec-opts": ("--exec-opt",), "default-ulimits": ("--default-ulimit",),
+    "labels": ("--label",),
 }  # fmt: skip
 
 
@@ -54,7 +55,8 @@ def rows(host: Host, site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
         what = "replaced" if site.replace else "restarted, to read its new daemon.json"
         yield row(
             "running containers", ", ".join(names), "none, or live-restore",
-            f"they will be stopped while the engine is {what}; --engine keep or --only leaves them alone", good=False, otherwise="warn",
+            f"they will be stopped while the engine is {what}; --engine keep or --only leaves them alone",
+            good=False, otherwise="warn",
         )  # fmt: skip
     yield from _configuration(site, outlooks)
     if site.replace:
@@ -128,7 +130,7 @@ def _configuration(site: Site, outlooks: Sequence[Outlook]) -> Iterator[Row]:
     if engine and _merge(outlooks) and moved.rstrip("/") != engine.data_root.rstrip("/"):
         yield row(
             "data-root", f"the engine keeps its data in {engine.data_root}", moved,
-            f"images, containers and volumes stay in {engine.data_root}, unseen: take data-root out of the manifest, or move them first",
+            f"images, containers and volumes stay in {engine.data_root}, unseen: leave data-root as it is, or move them first",
             good=False, otherwise="warn" if site.replace else "refuse",
         )  # fmt: skip
 

@@ -134,7 +134,8 @@ def _report(verb: Verb, chosen: Sequence[Journal], committed: Sequence[Journal],
     rest = committed[len(chosen) :]
     undone = tuple(
         Undone(
-            number=journal.number, serial=journal.serial, steps=tuple(entry.step.describe() for entry in reversed(journal.entries()))
+            number=journal.number, serial=journal.serial,
+            steps=tuple(entry.step.describe() for entry in reversed(journal.entries())),
         )
         for journal in chosen
     )  # fmt: skip

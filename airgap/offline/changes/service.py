@@ -12,8 +12,8 @@ from airgap.offline.snapshot import file_digest
 from airgap.steps import Service
 
 ASKED = (
-    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic",
-    "NeedDaemonReload",
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID",
+    "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic", "NeedDaemonReload",
 )  # fmt: skip
 POLL = 0.25
 DAEMON_SECONDS = 60
