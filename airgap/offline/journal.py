@@ -117,7 +117,7 @@ class Journal:
     @property
     def state(self) -> str:
         """open, committed or put-back."""
-        return str(self.facts["state"])
+        return str(self.facts.get("state", "open"))
 
     @property
     def serial(self) -> int:
@@ -215,9 +215,11 @@ class Journal:
 
     def _entry(self, name: str, names: list[str]) -> Entry:
         row = self._load(name)
-        return Entry(
-            index=row["index"], step=step_from_json(row["step"]), record=row["record"], undone=f"{name[:4]}.undone" in names
-        )
+        try:
+            index, step, record = int(row["index"]), step_from_json(row["step"]), dict(row["record"])
+        except (KeyError, TypeError, ValueError) as cause:
+            raise HostUnsuitable(f"{self._path}/{name}: is no entry of a journal") from cause
+        return Entry(index=index, step=step, record=record, undone=f"{name[:4]}.undone" in names)
 
     def _mark(self, index: int, word: str) -> None:
         self._host.write(f"{self._path}/{index:04d}.{word}", b"", mode=0o600)
