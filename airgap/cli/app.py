@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +26,13 @@ class _Settings:
         self.sources: Path | None = None
 
     def console(self) -> Console:
-        return Console(out=sys.stdout, err=sys.stderr, as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
+        # Python has None for a stream that was closed before it started (`>&-`).
+        out, err = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+        return Console(out=out, err=err, as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
+
+
+class _ReaderGone(Exception):  # noqa: N818 - no error: there is nobody left to tell
+    """Our output has no reader any more. click would make an exit code of 1 of the BrokenPipeError itself."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -49,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     except errors.AirgapError as cause:
         settings.console().error(cause)
         return cause.exit_code
-    except BrokenPipeError:
+    except _ReaderGone:
         # The reader of our output went away (`airgap inspect … | head`): nothing to report and nobody to report it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -97,7 +104,10 @@ def common(function: F) -> F:
 
     @wraps(function)
     def wrapped(*, as_json: bool, verbose: bool, quiet: bool, no_color: bool, **rest: Any) -> Any:  # noqa: ARG001
-        return function(_heed(as_json=as_json, verbose=verbose, quiet=quiet).console(), **rest)
+        try:
+            return function(_heed(as_json=as_json, verbose=verbose, quiet=quiet).console(), **rest)
+        except BrokenPipeError as cause:
+            raise _ReaderGone from cause
 
     return cast("F", _voice(wrapped))
 

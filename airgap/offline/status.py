@@ -77,7 +77,7 @@ def doctor(host: Host, *, progress: Progress) -> Report:
     """As `status`, and then everything is proven again as the install proved it: programs are run, builders build."""
     found = _receipt(host)
     if not host.is_root():
-        raise HostUnsuitable("only root can prove emulators and builders", hint="sudo airgap doctor; airgap status needs no root")
+        raise HostUnsuitable("only root can prove emulators and builders", hint="sudo airgap doctor")
     steps = receipts.steps(host, found.serial)
     checks = list(_checks(host, found, steps))
     where = _site(host, found, steps)

@@ -1,0 +1,91 @@
+"""The command line as a person or a script meets it: flags anywhere, exit codes as promised, help for every verb."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import Packer
+
+ROOT = Path(__file__).parents[1]
+VERBS = ("lock", "pack", "verify", "inspect", "install", "status", "doctor", "rollback", "uninstall", "receipt")
+
+
+def airgap(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "airgap", *words], cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        env={**os.environ, **env}, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Packer(tmp_path_factory.mktemp("pack")).bundle()
+
+
+def test_every_verb_is_there_with_help():
+    text = airgap("--help").stdout
+    assert all(f"\n  {verb} " in text for verb in VERBS)
+
+
+@pytest.mark.parametrize("words", [("--json", "inspect"), ("inspect", "--json")])
+def test_json_may_stand_before_the_verb_or_behind_it(bundle: Path, words: tuple[str, ...]):
+    done = airgap(*words, str(bundle))
+    assert done.returncode == 0
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["event"], last["verb"], last["name"]) == ("result", "inspect", "farm")
+
+
+def test_usage_errors_are_json_too():
+    done = airgap("nonsense", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["code"] == 2
+
+
+def test_verbose_and_quiet_are_heard(bundle: Path):
+    assert len(airgap("inspect", "-v", str(bundle)).stdout) > len(airgap("inspect", str(bundle)).stdout)
+    assert airgap("verify", "-q", str(bundle)).stderr == ""
+    assert "whole" in airgap("-q", "verify", str(bundle)).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("install",), 2, "Missing argument"),
+        (("install", "x", "--engine", "new"), 2, "Invalid value for '--engine'"),
+        (("install", "x", "--only", "plugins"), 2, "there is no kind 'plugins'"),
+        (("rollback", "--to", "zero"), 2, "Invalid value for '--to'"),
+        (("pack", "--locked", "x", "-m", "y"), 2, "--locked says it all"),
+        (("pack", "-m", "/nowhere.yaml"), 3, "/nowhere.yaml"),
+        (("verify", "README.md"), 10, "README.md"),
+        (("install", "--plan", "README.md"), 10, "README.md"),
+    ],
+)
+def test_what_goes_wrong_has_the_exit_code_of_its_kind_and_no_traceback(words: tuple[str, ...], code: int, said: str):
+    done = airgap(*words)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_environment_variable_mirrors_its_flag():
+    done = airgap("install", "x", AIRGAP_INSTALL_ONLY="plugins")
+    assert "there is no kind 'plugins'" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(bundle: Path):
+    command = [sys.executable, "-m", "airgap", "inspect", "-v", str(bundle)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait() == 0
+
+
+def test_an_output_that_was_closed_from_the_start_is_no_bug(bundle: Path):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m airgap verify "$1" >&-', sys.executable, str(bundle)], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (done.returncode, b"bug" in done.stderr) == (0, False)
