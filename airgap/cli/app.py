@@ -31,7 +31,7 @@ class _Settings:
         return Console(out=out, err=err, as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
 
 
-class _ReaderGone(Exception):  # noqa: N818 - no error: there is nobody left to tell
+class _ReaderGone(Exception):
     """Our output has no reader any more. click would make an exit code of 1 of the BrokenPipeError itself."""
 
 
