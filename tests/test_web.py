@@ -232,6 +232,16 @@ def test_another_part_than_asked_for_never_joins_what_is_there(site, web, said):
     assert "Range" not in site.seen[2].headers
 
 
+def test_a_part_that_is_shorter_than_it_says_is_not_taken_for_the_rest(site, web):
+    def short(exchange, seen):
+        exchange.give(206, DATA[100_000:100_500], Content_Range="bytes 100000-299999/300000")
+
+    file = File(DATA, trouble=[reset_after(100_000)])
+    site.routes["/f"] = in_turn(file, short, file)
+    assert get(web, site.url("/f")).blob.digest == Digest.of(DATA)
+    assert site.seen[2].headers["Range"] == "bytes=100500-"
+
+
 def test_a_part_that_nobody_asked_for_is_refused(site, web):
     site.routes["/f"] = lambda e, s: e.give(206, DATA[:10], Content_Range="bytes 0-9/300000")
     with pytest.raises(FetchError, match="answers with a part"):

@@ -119,21 +119,25 @@ def _expanded(file: IO[bytes], descriptor: Descriptor) -> Iterator[bytes]:
     """
     name = f"layer {descriptor.digest}"
     source = io.BufferedReader(cast("io.RawIOBase", file))
-    head = source.peek(4)[:4]
-    if head[:2] == b"\x1f\x8b":
-        pieces = gunzip(pieces_of(source), name=name, error=BundleError)
-    elif head == b"\x28\xb5\x2f\xfd":
-        pieces = frames.expand(source, name=name, error=BundleError)
-    else:
-        pieces = pieces_of(source)
-    left = max(1 << 30, 100 * descriptor.size)
-    for piece in pieces:
-        left -= len(piece)
-        if left < 0:
-            raise BundleError(f"{name}: unpacks to more than a hundred times its size")
-        yield piece
-    for _ in pieces_of(source):  # what is behind the compressed data counts for the digest, too
-        pass
+    try:
+        head = source.peek(4)[:4]
+        if head[:2] == b"\x1f\x8b":
+            pieces = gunzip(pieces_of(source), name=name, error=BundleError)
+        elif head == b"\x28\xb5\x2f\xfd":
+            pieces = frames.expand(source, name=name, error=BundleError)
+        else:
+            pieces = pieces_of(source)
+        left = max(1 << 30, 100 * descriptor.size)
+        for piece in pieces:
+            left -= len(piece)
+            if left < 0:
+                raise BundleError(f"{name}: unpacks to more than a hundred times its size")
+            yield piece
+        for _ in pieces_of(source):  # what is behind the compressed data counts for the digest, too
+            pass
+    finally:
+        # The file is its opener's to close; left attached, it would go with `source`.
+        source.detach()
 
 
 # ---- one archive -----------------------------------------------------------------------------------------------------

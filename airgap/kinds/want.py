@@ -38,7 +38,7 @@ class FileWant:
     """One file: tried at each of `places` on each of its source's addresses, then in each of `borne`.
 
     `checksums` are documents of upstream's that may name its sha256; `shape` is what the bytes must be, and
-    `members` are what a tarball must hold. `limit` is in bytes. `listing` is where upstream lists its versions.
+    `members` are what a tarball must hold. `limit` is in bytes. `listing` is where upstream lists its versions. `way` keeps to one of both.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class FileWant:
     shape: Shape
     members: tuple[str, ...] = ()
     borne: tuple[Borne, ...] = ()
+    way: Literal["any", "file", "image"] = "any"
     listing: Place | None = None
     limit: int = 512 << 20
 

@@ -15,6 +15,7 @@ from airgap.kinds.want import Borne, FileWant
 from airgap.lock import Blob, FileArtifact, Voucher
 from airgap.oci import INDEXES, Descriptor, Digest, ImageIndex, ImageManifest
 from airgap.online import content
+from airgap.online.download import disk
 from airgap.online.notes import Notes
 from airgap.online.registry import Registry
 
@@ -32,25 +33,39 @@ def fetch(want: FileWant, borne: Borne, registry: Registry, store: Store, notes:
     else:
         for layer in manifest.layers:
             registry.blob(borne.reference, layer)
-        with store.intake(f"borne-{digest.hex}-{want.name}") as intake:
-            intake.restart()
-            if want.shape == "engine":
-                _tar(intake, want, borne, manifest, store)
-            else:
-                for data in image_file(lambda d: store.path(d).open("rb"), manifest, borne.members[0][1]):
-                    intake.write(data)
-            blob = store.commit(intake, source=url)
+        try:
+            blob = _take(want, borne, manifest, store, key=f"borne-{digest.hex}-{want.name}", url=url)
+        except BundleError as cause:
+            raise FetchError(f"{borne.reference.familiar} does not serve for {want.title}: {cause.message}") from cause
+        except OSError as cause:
+            raise disk(cause, want.title, None) from cause
         notes.put("borne", key, {"digest": str(blob.digest), "size": blob.size})
     with store.path(blob.digest).open("rb") as file:
         head = file.read(64)
     if want.shape == "elf" and not elf.runs_on(head, want.platform):
         raise FetchError(f"{url}: {borne.members[0][1]} is no executable for {want.platform}")
-    filename = want.places[0].filename.removesuffix(".tgz") + (".tar" if want.shape == "engine" else "")
     return FileArtifact(
-        kind=want.kind, name=want.name, version=want.version, platform=want.platform, filename=filename, url=url, form="file",
+        kind=want.kind, name=want.name, version=want.version, platform=want.platform, filename=_filename(want), url=url, form="file",
         upstream=blob, content=content.of(blob, "file", store, notes, source=url),
         voucher=Voucher("published", f"the image {borne.reference.familiar}, manifest {digest}"),
     )  # fmt: skip
+
+
+def _filename(want: FileWant) -> str:
+    """As upstream's own file, but an engine is no tgz here."""
+    name = want.places[0].filename
+    return name.removesuffix(".tgz") + ".tar" if want.shape == "engine" else name
+
+
+def _take(want: FileWant, borne: Borne, manifest: ImageManifest, store: Store, *, key: str, url: str) -> Blob:
+    with store.intake(key) as intake:
+        intake.restart()
+        if want.shape == "engine":
+            _tar(intake, want, borne, manifest, store)
+        else:
+            for data in image_file(lambda digest: store.path(digest).open("rb"), manifest, borne.members[0][1]):
+                intake.write(data)
+        return store.commit(intake, source=url)
 
 
 def _manifest(want: FileWant, borne: Borne, registry: Registry) -> tuple[ImageManifest, Digest, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -85,16 +85,20 @@ def _largest_first(jobs: list[tuple[ImageArtifact, Descriptor]]) -> list[tuple[I
 
 def missing(image: ImageArtifact, online: Online) -> Iterator[Descriptor]:
     """The blobs of this image that are not in the store; its manifests are fetched to know them."""
-    if not online.store.has(image.root.digest):
-        if image.url.startswith("docker-daemon:"):
-            raise LockError(
-                f"{image.reference}: was taken from the engine that made the lock, and is not in this store", hint="lock again"
-            )
-        online.registry.manifest(image.reference, image.root)
+    local = image.url.startswith("docker-daemon:")
+    gone = LockError(
+        f"{image.reference}: was taken from the engine that made the lock, and is not whole in this store", hint="lock again"
+    )
+    if local and not online.store.has(image.root.digest):
+        raise gone
+    online.registry.manifest(image.reference, image.root)
     for item in image.manifests:
         data = online.registry.manifest(image.reference, item)
         manifest = ImageManifest.parse(data, name=str(item.digest), error=FetchError)
-        yield from (blob for blob in manifest.blobs if not online.store.has(blob.digest))
+        lacking = [blob for blob in manifest.blobs if not online.store.has(blob.digest)]
+        if lacking and local:
+            raise gone
+        yield from lacking
 
 
 def _files(lock: Lock, online: Online) -> None:
@@ -117,8 +121,15 @@ def _files(lock: Lock, online: Online) -> None:
         raise LockError(f"the lock of {lock.name} names files that its own manifest does not ask for: {', '.join(strange)}",
                         hint="lock again")  # fmt: skip
     with together(online.web) as work:
-        fetched = work.begin(partial(fetch_file, asked[(item.kind, item.name, item.platform)], online) for item in others)
+        fetched = work.begin(
+            partial(fetch_file, _as_locked(asked[(item.kind, item.name, item.platform)], item), online) for item in others
+        )
     _insist(others, tuple(item.result() for item in fetched))
+
+
+def _as_locked(want: FileWant, item: FileArtifact) -> FileWant:
+    """The want, by the way that the lock went: a file and the same out of an image are not the same bytes."""
+    return replace(want, way="image" if item.url.startswith("docker://") else "file")
 
 
 def _insist(wanted: list[FileArtifact], found: tuple[FileArtifact, ...]) -> None:

@@ -97,15 +97,17 @@ def fetch_file(want: FileWant, online: Online) -> FileArtifact:
 
     Raises ResolveError with the nearest versions if upstream has no such file.
     """
-    failures: list[FetchError] = []
-    for attempt in _ways(want, online):
+    failures: list[FetchError | ResolveError] = []
+    ways = tuple(_ways(want, online))
+    for way in ways:
         try:
-            return attempt()
+            return way()
         except LAST:
             raise
-        except FetchError as cause:
+        except (FetchError, ResolveError) as cause:
             failures.append(cause)
-        online.progress.say("source-failed", f"{failures[-1].message}; trying the next way", name=want.name)
+        if len(failures) < len(ways) and not isinstance(failures[-1], NotThere):
+            online.progress.say("source-failed", f"{failures[-1].message}; trying the next way", name=want.name)
     if failed := next((cause for cause in failures if not isinstance(cause, NotThere)), None):
         raise failed
     raise ResolveError(
@@ -123,9 +125,9 @@ def _ways(want: FileWant, online: Online) -> Iterator[Callable[[], FileArtifact]
         return known[0]
 
     known: list[dict[str, tuple[Digest, Voucher]]] = []
-    for place in want.places:
+    for place in want.places if want.way != "image" else ():
         yield partial(_from_place, place, want, online, published)
-    for other in want.borne:
+    for other in want.borne if want.way != "file" else ():
         yield partial(borne.fetch, want, other, online.registry, online.store, online.notes)
 
 
@@ -136,8 +138,11 @@ def _from_place(
     fetched = _fetch(place, want, online, expected=expected)
     try:
         _look(want, online, fetched)
-    except FetchError:
-        online.store.path(fetched.blob.digest).unlink(missing_ok=True)
+        inner = content.of(fetched.blob, want.form, online.store, online.notes, source=fetched.url)
+    except FetchError as cause:
+        # What is no such file must not be found in the store next time; a full disk says nothing about the file.
+        if not isinstance(cause.__cause__, OSError):
+            online.store.path(fetched.blob.digest).unlink(missing_ok=True)
         raise
     if voucher is None:
         voucher = Voucher("first-seen", f"nobody: {fetched.url} was fetched and hashed by us; upstream publishes no checksum")
@@ -145,7 +150,6 @@ def _from_place(
             "first-seen", f"{want.title}: upstream publishes no checksum; locked as first seen: {fetched.blob.digest}",
             name=want.name, version=want.version, platform=str(want.platform), digest=str(fetched.blob.digest),
         )  # fmt: skip
-    inner = content.of(fetched.blob, want.form, online.store, online.notes, source=fetched.url)
     return FileArtifact(
         kind=want.kind, name=want.name, version=want.version, platform=want.platform, filename=place.filename,
         url=fetched.url, form=want.form, upstream=fetched.blob, content=inner, voucher=voucher,
@@ -153,7 +157,7 @@ def _from_place(
 
 
 def _published(want: FileWant, online: Online) -> dict[str, tuple[Digest, Voucher]]:
-    """The checksums that upstream publishes, by file name. That a document is not there is no failure; that it cannot be had is."""
+    """The checksums that upstream publishes, by file name. That one is not there is no failure; that it cannot be had is."""
     found: dict[str, tuple[Digest, Voucher]] = {}
     for place in want.checksums:
         data, url = _document(place, online)

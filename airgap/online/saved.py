@@ -7,7 +7,9 @@ is (the image ID on classic stores is its digest), the layers uncompressed as th
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
+from collections.abc import Iterator
 from typing import IO
 
 from airgap.bundle.store import PIECE, Store
@@ -16,7 +18,8 @@ from airgap.errors import FetchError, ResolveError
 from airgap.kinds.want import ImageWant
 from airgap.lock import Blob, ImageArtifact, Voucher
 from airgap.machine.daemon import Daemon
-from airgap.oci import CONFIG, MANIFEST, Descriptor, Platform
+from airgap.oci import CONFIG, MANIFEST, Descriptor, Digest, Platform
+from airgap.online.download import disk
 from airgap.online.stream import Stream
 
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -27,24 +30,22 @@ def take(want: ImageWant, daemon: Daemon, store: Store) -> ImageArtifact:
     """The image in the store. Raises ResolveError if the engine does not have it or has it for another platform."""
     name = str(want.reference.familiar)
     if daemon.image(str(want.reference)) is None:
-        raise ResolveError(f"{name}: the local engine has no such image", hint=f"docker pull or build it first; `docker image ls {name}`")
-    members: dict[str, Blob] = {}
-    documents: dict[str, bytes] = {}
+        raise ResolveError(
+            f"{name}: the local engine has no such image", hint=f"docker pull or build it first; `docker image ls {name}`"
+        )
     try:
-        with tarfile.open(fileobj=Stream(daemon.save(str(want.reference))), mode="r|") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
-                if file is None:
-                    continue
-                if member.name.endswith(".json") and member.size < PIECE:
-                    documents[member.name] = file.read()
-                members[member.name] = _keep(documents.get(member.name), file, store, key=f"saved-{member.name.replace('/', '-')}")
+        members, listing = _members(daemon.save(str(want.reference)), store, name=name)
     except (tarfile.TarError, EOFError) as cause:
         raise FetchError(f"{name}: what the engine saved is no whole archive ({cause})") from cause
-    listing = parse_json(documents.get("manifest.json", b"null"), name=f"{name}: manifest.json", error=FetchError)
-    first = next(iter(listing.items()))
-    config = members[first.get("Config").text()]
-    layers = [members[path] for path in first.get("Layers").texts()]
+    except OSError as cause:
+        raise disk(cause, name, None) from cause
+    first = next(parse_json(listing, name=f"{name}: manifest.json", error=FetchError).items(), None)
+    if first is None:
+        raise FetchError(f"{name}: what the engine saved lists no image")
+    paths = (first.get("Config").text(), *first.get("Layers").texts())
+    if lacking := [path for path in paths if path not in members]:
+        first.fail(f"names {lacking[0]!r}, which the archive lacks")
+    config, *layers = (members[path] for path in paths)
     facts = parse_json(store.read(config.digest, limit=8 << 20), name=f"{name}: config", error=FetchError)
     variant = facts.find("variant")
     platform = Platform.of(facts.get("os").text(), facts.get("architecture").text(), variant.text() if variant else "")
@@ -68,6 +69,28 @@ def take(want: ImageWant, daemon: Daemon, store: Store) -> ImageArtifact:
         kinds=want.kinds, reference=want.reference, root=root, manifests=(root,), size=len(data) + sum(blobs.values()),
         url=f"docker-daemon:{want.reference}", voucher=Voucher("first-seen", "the engine of the machine that packed"),
     )  # fmt: skip
+
+
+def _members(saved: Iterator[bytes], store: Store, *, name: str) -> tuple[dict[str, Blob], bytes]:
+    """The archive's files in the store, by path, and the bytes of its manifest.json.
+
+    A layer that an engine before 25 has written before is a symbolic link to it.
+    """
+    members: dict[str, Blob] = {}
+    links: dict[str, str] = {}
+    listing = b"null"
+    with tarfile.open(fileobj=Stream(saved), mode="r|") as tar:
+        for member in tar:
+            path = posixpath.normpath(member.name)
+            if member.issym() or member.islnk():
+                folder = posixpath.dirname(path) if member.issym() else ""
+                links[path] = posixpath.normpath(posixpath.join(folder, member.linkname))
+            elif file := tar.extractfile(member) if member.isreg() else None:
+                data = file.read() if path == "manifest.json" and member.size < PIECE else None
+                listing = data or listing
+                members[path] = _keep(data, file, store, key=f"saved-{Digest.of(f'{name} {path}'.encode()).hex}")
+    members.update({path: members[target] for path, target in links.items() if target in members})
+    return members, listing
 
 
 def _keep(data: bytes | None, file: IO[bytes], store: Store, *, key: str) -> Blob:
