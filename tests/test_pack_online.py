@@ -9,6 +9,7 @@ from airgap.bundle.archive import Bundle, verify
 from airgap.bundle.store import Store
 from airgap.errors import DigestMismatch, FetchError, LockError
 from airgap.lock import Lock
+from airgap.oci import Digest
 from airgap.online.credentials import Credentials
 from airgap.online.notes import Notes
 from airgap.online.pack import complete, pack
@@ -18,6 +19,7 @@ from airgap.online.web import Web
 from tests.packing import BUILDX, ENGINE, MANIFEST, RELEASE, engine, manifest, upstream
 from tests.serving import File
 from tests.test_resolve import LOCAL, Saver, borne, saved
+from tests.test_web import Listener
 
 
 @pytest.fixture
@@ -68,10 +70,12 @@ def test_packed_from_the_lock_on_another_machine_it_is_the_same_bytes(up, tmp_pa
 def test_shared_layers_are_fetched_once(up):
     up.images.index("library/other", "1")
     lock = locked(up, text=_with('"alpine:3.22", "other:1"'))
-    complete(lock, up.online)
-    asked = [item.path for item in up.site.seen if "/blobs/" in item.path]
-    digests = [path.rsplit("/", 1)[-1] for path in asked]
+    listener = Listener()
+    complete(lock, replace(up.online, progress=listener))
+    digests = [item.path.rsplit("/", 1)[-1] for item in up.site.seen if "/blobs/" in item.path]
     assert len(digests) == len(set(digests))
+    total, gauge = listener.gauges["images"]
+    assert total == sum(gauge.steps) == sum(len(up.images.blobs[digest].data) for digest in digests)
 
 
 def _with(images):
@@ -83,9 +87,10 @@ def test_what_upstream_replaced_since_is_refused_with_both_digests(up, tmp_path)
     forget(up)
     changed = engine() + b"\0" * 8
     up.site.routes[ENGINE] = File(changed)
-    with pytest.raises((DigestMismatch, FetchError)) as caught:
+    with pytest.raises(DigestMismatch, match=r"docker-28\.5\.2\.tgz: upstream no longer serves what was locked") as caught:
         pack(lock, up.online, folder=tmp_path)
-    assert "docker-28.5.2.tgz" in caught.value.message
+    assert str(Digest.of(engine())) in caught.value.message
+    assert str(Digest.of(changed)) in caught.value.message
     assert not list(tmp_path.glob("*.tar"))
 
 
@@ -104,6 +109,9 @@ def test_an_image_of_an_engine_elsewhere_cannot_be_packed_here(tmp_path):
     with upstream(tmp_path, daemon=Saver(archive)) as up:
         lock = locked(up, text=LOCAL)
         pack(lock, up.online, folder=tmp_path / "a")
+        up.store.path(Digest.of(b"a layer" * 500)).unlink()
+        with pytest.raises(LockError, match="not whole in this store"):
+            pack(lock, up.online, folder=tmp_path / "b")
         forget(up)
         with pytest.raises(LockError, match="taken from the engine that made the lock"):
             pack(lock, up.online, folder=tmp_path / "b")

@@ -5,6 +5,7 @@ import json
 import tarfile
 import threading
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,14 @@ def test_an_image_that_lacks_the_file_or_the_platform_does_not_serve(up):
         fetch_file(want("plugin"), up.online)
 
 
+def test_an_engine_in_an_image_must_be_for_the_platform_too(up):
+    del up.site.routes[ENGINE]
+    parts = {f"/usr/local/bin/{name}": program(name, ARM64) for name in ("docker", "dockerd")}
+    up.images.image("library/docker", "28.5.2-dind", layers=(layer(parts),))
+    with pytest.raises(FetchError, match="docker is no executable for linux/amd64"):
+        fetch_file(want("engine"), up.online)
+
+
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +296,17 @@ def test_the_first_failure_stops_the_rest_and_is_the_one_that_is_told(up):
     with pytest.raises(ResolveError, match="the reason"), together(up.web) as work:
         work.begin([slow, slow, fail])
     assert time.monotonic() - started < 5
+
+
+def test_what_was_stopped_because_of_a_failure_is_not_told_instead_of_it(up):
+    def stop():
+        raise Stopped("only because of the other")
+
+    def fail():
+        raise ResolveError("the reason")
+
+    with pytest.raises(ResolveError, match="the reason"), together(up.web) as work:
+        wait(work.begin([*[stop] * 8, fail, *[stop] * 8]))
 
 
 def test_an_interrupt_stops_the_rest(up):
