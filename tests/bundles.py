@@ -114,6 +114,8 @@ class Packer:
             images[str(item.image)] = ({"bin/buildkitd": program(f"buildkitd{flavour}")}, "builder")
         if manifest.emulation:
             images[str(manifest.emulation.image)] = ({"usr/bin/qemu-aarch64": program(f"qemu{flavour}")}, "emulation")
+        if manifest.registry:
+            images[str(manifest.registry.image)] = ({"bin/registry": program(f"registry{flavour}")}, "registry")
         lock = Lock(
             name=manifest.name, serial=serial, manifest=manifest.to_json(), files=tuple(item for item, _ in made),
             images=tuple(self.image(name, files, kinds=(kind,)) for name, (files, kind) in images.items()),

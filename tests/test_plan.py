@@ -7,7 +7,7 @@ import pytest
 
 from airgap.bundle.archive import Bundle
 from airgap.errors import BundleError, HostUnsuitable
-from airgap.kinds import builder, emulation, engine
+from airgap.kinds import builder, emulation, engine, registry
 from airgap.kinds.site import EngineFacts, HostFacts, Site
 from airgap.manifest import Manifest
 from airgap.oci import Platform
@@ -15,7 +15,7 @@ from airgap.offline.foresee import Outlook
 from airgap.offline.plan import RANK, plan, site
 from airgap.offline.preflight import check, refuse
 from airgap.offline.row import Row
-from airgap.steps import Builder, Link, LoadImage, MergeJson, PlaceFiles, Service, TagImage
+from airgap.steps import Builder, Link, LoadImage, MergeJson, PlaceFiles, ServeImage, Service, TagImage, WriteFile
 from tests.bundles import SITE, Packer
 from tests.fakes import AMD64, Machine
 
@@ -215,3 +215,89 @@ def test_a_plugin_in_a_home_folder_that_would_hide_ours_is_named(packer: Packer,
     row = rows(tmp_path, where(packer), machine)["plugin of dev"]
     assert row.level == "warn"
     assert row.cure.startswith("it hides the site's docker-buildx: mv /home/dev")
+
+
+# ---- the site registry ----
+
+DEPOT = SITE + 'registry: {image: "registry:2.8.3", listen: "0.0.0.0:5000", names: ["depot.site:5000"]}\n'
+
+
+def test_a_registry_serves_every_image_and_runs_before_the_engine(packer: Packer):
+    made = where(packer, DEPOT)
+    steps = plan(made)
+    assert {step.tag for step in steps if isinstance(step, ServeImage)} == {image.reference.tag for image in made.lock.images}
+    services = [step.name for step in steps if isinstance(step, Service)]
+    assert services.index("airgap-registry.service") < services.index("docker.service")
+    assert max(n for n, s in enumerate(steps) if isinstance(s, ServeImage)) < min(n for n, s in enumerate(steps) if isinstance(s, Service))
+
+
+def test_builders_try_the_depot_first_and_then_the_one_that_answers_for_what_is_absent(packer: Packer):
+    made = where(packer, DEPOT)
+    item = builder.pointed(made, made.manifest.builders[0])
+    text = builder.buildkitd_toml(item)
+    assert '[registry."docker.io"]\n  mirrors = ["depot.site:5000", "depot.site:5001"]' in text
+    assert '[registry."depot.site:5000"]\n  http = true' in text
+    assert '[registry."depot.site:5001"]\n  http = true' in text
+    assert item.network == "host"
+
+
+def test_what_the_manifest_says_of_a_registry_or_a_network_stands(packer: Packer):
+    own = 'platforms: [linux/amd64, linux/arm64], network: site, registries: {docker.io: {mirrors: ["own.site"]}}}'
+    made = where(packer, DEPOT.replace("platforms: [linux/amd64, linux/arm64]}", own))
+    item = builder.pointed(made, made.manifest.builders[0])
+    assert item.network == "site"
+    assert item.registries["docker.io"].mirrors == ("own.site",)
+
+
+def test_the_engine_is_told_of_the_depot_too(packer: Packer):
+    told = engine.configuration(where(packer, DEPOT))
+    assert told["registry-mirrors"] == ["http://depot.site:5000", "http://depot.site:5001"]
+    assert "depot.site:5000" in told["insecure-registries"]
+
+
+def test_with_a_certificate_nothing_is_insecure(packer: Packer):
+    made = where(packer, DEPOT.replace("names:", "tls: {cert: /c.pem, key: /k.pem, ca: /ca.pem}, names:"))
+    assert engine.configuration(made)["registry-mirrors"][0] == "https://depot.site:5000"
+    assert made.depot not in engine.configuration(made)["insecure-registries"][1:]
+    assert '[registry."depot.site:5000"]\n  ca = ["/ca.pem"]' in builder.buildkitd_toml(
+        builder.pointed(made, made.manifest.builders[0])
+    )
+    assert 'certificate: "/c.pem"' in registry.configuration(made)
+
+
+@pytest.mark.parametrize(("image", "said"), [("registry:2.8.3", False), ("registry:3.0.0", True)])
+def test_version_3_takes_indexes_whose_children_are_not_all_there(packer: Packer, image: str, said: bool):
+    made = where(packer, DEPOT.replace("registry:2.8.3", image))
+    assert ("platforms: none" in registry.configuration(made)) == said
+
+
+@pytest.mark.parametrize(("systemd", "user", "ambient"), [(252, True, True), (219, False, False)])
+def test_a_port_below_1024_is_given_without_root_where_systemd_can(packer: Packer, systemd: int, user: bool, ambient: bool):
+    made = where(packer, DEPOT.replace("0.0.0.0:5000", "0.0.0.0:443"), replace(FACTS, systemd=systemd))
+    text = registry.unit(made)
+    assert (f"User={registry.USER}" in text, "AmbientCapabilities" in text) == (user, ambient)
+
+
+def test_the_port_beside_the_registrys_is_where_absence_is_answered(packer: Packer):
+    files = {step.path: step.text for step in plan(where(packer, DEPOT)) if isinstance(step, WriteFile)}
+    assert "ListenStream=0.0.0.0:5001\n" in files[registry.ABSENT_SOCKET]
+
+
+def test_a_port_that_is_taken_is_refused_with_the_way_to_see_by_whom(packer: Packer, tmp_path: Path):
+    machine = Machine(tmp_path / "host")
+    taken = "   0: 00000000:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
+    machine.write("/proc/net/tcp", "  sl  local_address rem_address   st\n" + taken)
+    row = rows(tmp_path, where(packer, DEPOT), machine)["registry ports"]
+    assert (row.level, row.found) == ("refuse", "5000 taken")
+    assert "ss -ltnp" in row.cure
+
+
+def test_plain_http_is_said_out_loud(packer: Packer, tmp_path: Path):
+    assert rows(tmp_path, where(packer, DEPOT))["registry"].level == "warn"
+
+
+def test_nodes_that_this_version_does_not_join_are_said(packer: Packer, tmp_path: Path):
+    nodes = "platforms: [linux/amd64], nodes: [{name: arm, endpoint: 'ssh://arm.site', platforms: [linux/arm64]}]}"
+    made = where(packer, SITE.replace("platforms: [linux/amd64, linux/arm64]}", nodes))
+    row = rows(tmp_path, made)["builder nodes"]
+    assert (row.level, row.found) == ("warn", "asked for by mybuilder")

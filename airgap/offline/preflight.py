@@ -128,6 +128,12 @@ def _for_emulation(site: Site) -> Iterator[Row]:
 def _for_builders(site: Site) -> Iterator[Row]:
     if not site.manifest.builders:
         return
+    if joined := [item.name for item in site.manifest.builders if item.nodes]:
+        yield _row(
+            "builder nodes", f"asked for by {', '.join(joined)}", "none",
+            "this version makes builders of one node, on this host: add the others by hand with `docker buildx create --append`",
+            good=False, otherwise="warn",
+        )  # fmt: skip
     missing = sorted({str(item.image) for item in site.manifest.builders if item.image not in site.images})
     yield _row(
         "builder image", ", ".join(missing) or "there", f"for {site.facts.platform}",
