@@ -13,11 +13,11 @@
     lock        exactly which bytes that is, and who vouched for them
     upstreams   how upstreams name their files, versions and checksums
     steps       the closed vocabulary of reversible changes to a host
-    kinds       engine, plugin, emulation, image, builder, runtime: what each wants fetched, and what it does to a host
+    kinds       engine, plugin, emulation, image, registry, builder, runtime: what each wants fetched, and does to a host
     projects    what a project's Dockerfiles, compose and bake files need, and what of it a site lacks
     bundle      what travels: store, frames, layout, the tar and how it is read
-    machine     this machine's programs and its Docker engine
-    online      with internet: resolve, fetch, pack
+    machine     this machine's programs, its Docker engine, one question to a registry
+    online      with internet: resolve, fetch, pack; push to a registry of the site
     offline     on the host: preflight, plan, apply, journal, prove, status
     install.sh.in   the first step on a bare host, filled in by online.installer
 

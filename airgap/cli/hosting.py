@@ -25,7 +25,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask before contain
 @click.option("--plan", "plan_only", is_flag=True, help="Show every step and change nothing.")
 @click.option("--engine", type=click.Choice(["auto", "keep", "replace"]), default="auto", show_default=True,
               help="What to do with an engine that is there.")  # fmt: skip
-@click.option("--only", "only", metavar="KIND,…", help="Only these kinds: engine, plugin, emulation, image, builder.")
+@click.option("--only", "only", metavar="KIND,…", help="Only these kinds: registry, engine, plugin, emulation, image, builder.")
 @click.option("--user", "users", multiple=True, metavar="NAME", help="A user who gets the builders too; may be repeated.")
 @yes_option
 @click.option("--keep-unproven", is_flag=True, help="Leave the host changed even if the proof fails.")
