@@ -1,17 +1,23 @@
 """The command line as a person or a script meets it: flags anywhere, exit codes as promised, help for every verb."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from airgap import errors
 from tests.bundles import Packer
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("lock", "pack", "verify", "inspect", "install", "status", "doctor", "rollback", "uninstall", "receipt")
+VERBS = (
+    "lock", "pack", "verify", "inspect", "install", "status", "doctor", "rollback", "uninstall", "receipt", "push", "lint",
+)  # fmt: skip
 
 
 def airgap(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +34,25 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_verb_is_there_with_help():
     text = airgap("--help").stdout
-    assert all(f"\n  {verb} " in text for verb in VERBS)
+    shown = re.findall(r"^  ([a-z]+) ", text.partition("\nCommands:\n")[2].partition("\n\n")[0], re.MULTILINE)
+    assert sorted(shown) == sorted(VERBS)
+    for verb in VERBS:
+        assert "Example" in airgap(verb, "--help").stdout, verb
+
+
+def test_the_readme_has_every_verb_and_an_answer_for_every_exit_code():
+    text = (ROOT / "README.md").read_text()
+    assert [verb for verb in VERBS if f"airgap {verb}" not in text] == []
+    codes = {item.exit_code for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.AirgapError)}
+    assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+
+
+def test_inspect_tells_the_digest_that_a_packer_can_read_out_over_the_telephone(bundle: Path):
+    with tarfile.open(bundle) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        digest = hashlib.sha256(index.read()).hexdigest()
+    assert f"index.json  sha256:{digest}" in airgap("inspect", str(bundle)).stdout
 
 
 @pytest.mark.parametrize("words", [("--json", "inspect"), ("inspect", "--json")])

@@ -42,6 +42,7 @@ def inspect(console: Console, *, bundle: Path) -> None:
     """Say what is inside, from where, and who vouches for it. Reads the lock only; `verify` checks the rest."""
     from airgap.bundle.archive import Bundle
     from airgap.bundle.inspect import contents, tree
+    from airgap.oci import Digest
 
     with Bundle.at(bundle) as opened:
         rows = contents(opened.lock)
@@ -50,7 +51,8 @@ def inspect(console: Console, *, bundle: Path) -> None:
             [(row.kind, row.name, row.version, row.platform, size_text(row.size), row.voucher) for row in rows],
             right=frozenset({4}),
         )
-        title = f"{opened.lock.name}, serial {opened.lock.serial}, {size_text(bundle.stat().st_size)}"
+        index = Digest.of(opened.index.data)
+        title = f"{opened.lock.name}, serial {opened.lock.serial}, {size_text(bundle.stat().st_size)}\nindex.json  {index}"
         text = f"{title}\n\n{tree(opened)}" if console.verbose else f"{title}\n\n{shown}"
-        facts = {"name": opened.lock.name, "serial": opened.lock.serial, "contents": [row.to_json() for row in rows]}
+        facts = {"name": opened.lock.name, "serial": opened.lock.serial, "index": str(index), "contents": [row.to_json() for row in rows]}
     console.result("inspect", facts, text)
