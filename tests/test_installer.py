@@ -400,7 +400,9 @@ def test_a_full_disk_leaves_nothing_behind(site, size):
     done = site.run(site.bundle, "--plan", before=keep)
     assert (done.returncode, done.stdout) == (20, ""), done.stderr
     assert f"{site.place}: cannot be " in done.stderr
-    assert "No space left" in done.stderr
+    # GNU tar's word for a disk that fills within its very last write is another.
+    assert "No space left" in done.stderr or "Wrote only" in done.stderr
+    assert "150 MB of room" in done.stderr
 
 
 @root_only
