@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from airgap.online.notes import Notes
 from airgap.online.registry import Registry
 from airgap.online.resolve import Online
 from airgap.online.web import Web
+from tests.bundles import tar
 from tests.fakes import Recorder, program
 from tests.registering import FakeRegistry
 from tests.serving import File, Site, serving
@@ -43,13 +42,7 @@ images: ["alpine:3.22"]
 
 
 def tgz(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as made:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o755
-            made.addfile(info, io.BytesIO(data))
-    return gzip.compress(buffer.getvalue(), mtime=0)
+    return gzip.compress(tar(members), mtime=0)
 
 
 def engine(platform: Platform = AMD64, *names: str) -> bytes:

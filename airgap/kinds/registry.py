@@ -35,7 +35,7 @@ def wants(manifest: Manifest) -> Iterator[Want]:
 
 
 def steps(site: Site) -> Iterator[Step]:
-    """The program, its user, its configuration, what it serves, and its services; nothing on hosts that only use it."""
+    """The program, its user, its configuration, what it serves, and its services."""
     asked = site.manifest.registry
     if asked is None or asked.image not in site.images:
         return  # the preflight refuses a bundle that lacks it
